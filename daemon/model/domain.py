@@ -1,0 +1,64 @@
+"""Domain: one tenant topology of bridges, routers, groups and policies."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from daemon.model.base import Address, Interface, Mac, Model, Name, Network
+from daemon.model.policy import Group, Policy, PolicyDefault
+
+
+class DhcpRoute(Model):
+    to: Network
+    via: Address
+
+
+class Dhcp(Model):
+    """What the responders tell guests: DHCPv4, RA and DHCPv6."""
+
+    enabled: bool = True
+    dns: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+    routes: tuple[DhcpRoute, ...] = ()
+    lease_s: int = Field(default=3600, ge=60, le=31_536_000)
+
+
+class Bridge(Model):
+    """An L2 segment with at most one subnet in use per address and bridge."""
+
+    name: Name
+    subnets: tuple[Network, ...] = ()
+    dhcp: Dhcp = Dhcp()
+    #: Bytes; default: what the underlay allows (its MTU less the tunnel).
+    mtu: int | None = Field(default=None, ge=576, le=65000)
+    #: Replicate broadcast, multicast and unknown unicast.
+    flood: bool = True
+
+
+class RouterInterface(Model):
+    bridge: Name
+    #: Address with prefix length; the gateway of that subnet.
+    addresses: tuple[Interface, ...] = Field(min_length=1)
+
+
+class StaticRoute(Model):
+    to: Network
+    #: Next hops, several for ECMP; empty with blackhole.
+    via: tuple[Address, ...] = ()
+    blackhole: bool = False
+
+
+class Router(Model):
+    name: Name
+    interfaces: tuple[RouterInterface, ...] = ()
+    routes: tuple[StaticRoute, ...] = ()
+    mac: Mac | None = None  # default: from the router's id, the same on every node
+
+
+class DomainSpec(Model):
+    description: str = ""
+    default: PolicyDefault = PolicyDefault()
+    bridges: tuple[Bridge, ...] = ()
+    routers: tuple[Router, ...] = ()
+    groups: tuple[Group, ...] = ()
+    policies: tuple[Policy, ...] = ()

@@ -1,0 +1,85 @@
+"""Groups and policies: who may talk to whom inside a domain.
+
+A domain's policies are an ordered list. For traffic to an endpoint the ingress
+rules of every policy that applies to it are read in order, for traffic from it
+the egress rules; the first that matches decides, else the domain's default.
+Both ends must allow. Replies and related ICMP errors follow their connection.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from daemon.model.base import Labels, Model, Name, Network
+
+
+class Action(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class PolicyDefault(Model):
+    """Verdict where no rule decides."""
+
+    ingress: Action = Action.DENY
+    egress: Action = Action.ALLOW
+
+
+class Group(Model):
+    """Endpoints that carry all of these labels. No labels: no endpoint."""
+
+    name: Name
+    labels: Labels
+
+
+class Peer(Model):
+    """One of the two: a group of this domain, or a CIDR."""
+
+    group: Name | None = None
+    cidr: Network | None = None
+
+
+class PortRange(Model):
+    first: int = Field(ge=0, le=65535)
+    last: int = Field(ge=0, le=65535)
+
+
+def _port_range(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"first": value, "last": value}
+    if isinstance(value, str):
+        first, dash, last = value.partition("-")
+        return {"first": first, "last": last if dash else first}
+    return value
+
+
+#: 80 or "8000-8080" in a manifest.
+Ports = Annotated[PortRange, BeforeValidator(_port_range)]
+
+
+class Rule(Model):
+    name: Name
+    action: Action = Action.ALLOW
+    #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
+    peers: tuple[Peer, ...] | None = None
+    #: tcp, udp, sctp, icmp, icmp6, or an IP protocol number. Absent: all.
+    protocol: str | None = Field(
+        default=None,
+        pattern=r"^(tcp|udp|sctp|icmp|icmp6|[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$",
+    )
+    #: Destination ports; tcp, udp and sctp only. Empty: all.
+    ports: tuple[Ports, ...] = ()
+    #: icmp and icmp6 only. Absent: all.
+    icmp_type: int | None = Field(default=None, ge=0, le=255)
+    icmp_code: int | None = Field(default=None, ge=0, le=255)
+
+
+class Policy(Model):
+    name: Name
+    #: Group it applies to. Absent: every endpoint of the domain.
+    applies_to: Name | None = None
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()

@@ -1,0 +1,123 @@
+"""The store: the only state nodes share. Two implementations, one contract.
+
+Keys are `/`-separated text, values are bytes. Every committed transaction
+that writes gets one revision, larger than all before. Modelled on etcd v3, so
+that the etcd implementation is thin and SQLite's has something exact to match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    key: str
+    value: bytes
+    create_revision: int  # revision at which the key came into being
+    mod_revision: int  # revision of its last write; what a compare uses
+    lease: int = 0  # 0: lives until deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds if the key's mod_revision is exactly this. 0: the key is absent."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Answer of a transaction. If a compare failed nothing was written."""
+
+    succeeded: bool
+    revision: int  # of the store after it
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    items: tuple[Item, ...]  # by key
+    revision: int  # the one revision all items were read at
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key changed. `item` is None when it was deleted."""
+
+    key: str
+    item: Item | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All changes of one revision that a watch is concerned with, in order."""
+
+    changes: tuple[Change, ...]
+    revision: int
+
+
+class StoreError(Exception):
+    """The store did not answer or refused; nothing is known of the write unless said."""
+
+
+class CompactedError(StoreError):
+    """The revision asked for is no longer kept: list again and watch from there."""
+
+
+class LeaseExpiredError(StoreError):
+    """The lease does not exist any more."""
+
+
+class Store(Protocol):
+    async def get(self, key: str) -> Item | None: ...
+
+    async def list(self, prefix: str) -> Listing: ...
+
+    async def commit(
+        self, compares: Sequence[Compare], writes: Sequence[Put | Delete]
+    ) -> Committed:
+        """All compares hold and all writes happen, or nothing does."""
+        ...
+
+    def watch(self, prefixes: Sequence[str], from_revision: int) -> AsyncIterator[Batch]:
+        """Every batch after `from_revision` (exclusive), in order, none twice.
+
+        Raises CompactedError when that history is gone.
+        """
+        ...
+
+    async def grant(self, ttl_s: float) -> int:
+        """A new lease; its keys vanish when it is not kept alive."""
+        ...
+
+    async def keep_alive(self, lease: int) -> None: ...
+
+    async def revoke(self, lease: int) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
