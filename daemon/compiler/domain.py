@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import cast
 
-from daemon.abi import Ep, EpFlag, EpKey, Epoch
+from daemon.abi import Ep, EpFlag, EpKey, Epoch, Index
 from daemon.compiler.order import APPLY_ORDER
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
-from daemon.compiler.result import Device, Names, Packs, Rows, Table
+from daemon.compiler.result import Device, Names, Rows, Table
 from daemon.compiler.routing import host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
@@ -68,7 +67,7 @@ def compile_domain(given: DomainInput) -> DomainRows:
     rows["plum_span"] = policies.spans
     epoch = Epoch(_digest(rows))
     local = [seat for seat in places if not seat.node]
-    rows["plum_epoch"] = {(s.endpoint.slot,): epoch for s in local if s.ifindex}
+    rows["plum_epoch"] = {Index(s.endpoint.slot): epoch for s in local if s.ifindex}
     names = Names(
         rules=policies.rules,
         slots={seat.endpoint.slot: seat.path for seat in local},
@@ -84,19 +83,19 @@ def _ep_rows(
     domain: Domain, places: list[Seat], policies: Policies, mtus: Mapping[str, int]
 ) -> Table:
     default = domain.spec.default
-    base = EpFlag.EP_INGRESS_ALLOW.value if default.ingress is Action.ALLOW else 0
-    base |= EpFlag.EP_EGRESS_ALLOW.value if default.egress is Action.ALLOW else 0
+    base = EpFlag.INGRESS_ALLOW.value if default.ingress is Action.ALLOW else 0
+    base |= EpFlag.EGRESS_ALLOW.value if default.egress is Action.ALLOW else 0
     dhcp = {bridge.name: bridge.dhcp.enabled for bridge in domain.spec.bridges}
     rows: Table = {}
     for seat in places:
         if not seat.ifindex:
             continue
         endpoint = seat.endpoint
-        flags = base | (EpFlag.EP_TAP.value if seat.tap else 0)
+        flags = base | (EpFlag.TAP.value if seat.tap else 0)
         if dhcp[endpoint.spec.bridge]:
             families = {address.version for address in endpoint.addresses}
-            flags |= EpFlag.EP_DHCP4.value if 4 in families else 0
-            flags |= EpFlag.EP_DHCP6.value if 6 in families else 0
+            flags |= EpFlag.DHCP4.value if 4 in families else 0
+            flags |= EpFlag.DHCP6.value if 6 in families else 0
         rows[EpKey(seat.ifindex)] = Ep(
             ingress_set=policies.set_id(True, seat.groups),
             egress_set=policies.set_id(False, seat.groups),
@@ -119,8 +118,7 @@ def _digest(rows: Rows) -> int:
     """
     state = blake2b(digest_size=8, person=b"epoch")
     for name in APPLY_ORDER:
-        table = cast("Mapping[Packs, Packs]", rows.get(name, {}))
-        packed = sorted([key.pack() + value.pack() for key, value in table.items()])
+        packed = sorted([k.pack() + v.pack() for k, v in rows.get(name, {}).items()])
         state.update(f"{name} {len(packed)}".encode())
         state.update(b"".join(packed))
     return int.from_bytes(state.digest(), "little")

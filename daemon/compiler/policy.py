@@ -42,9 +42,8 @@ MAX_ROWS = 500_000
 MAX_MERGED = 2_000_000
 
 _BY_NUMBER = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmp6"}
-_PORTS = {"tcp": PolicyProto.PROTO_TCP, "udp": PolicyProto.PROTO_UDP,
-          "sctp": PolicyProto.PROTO_SCTP}  # fmt: skip
-_ICMP = {"icmp": PolicyProto.PROTO_ICMP, "icmp6": PolicyProto.PROTO_ICMP6}
+_PORTS = {"tcp": PolicyProto.TCP, "udp": PolicyProto.UDP, "sctp": PolicyProto.SCTP}
+_ICMP = {"icmp": PolicyProto.ICMP, "icmp6": PolicyProto.ICMP6}
 _ALL = tuple(int(proto) for proto in PolicyProto)
 
 Interval = tuple[int, int]
@@ -97,7 +96,7 @@ def intervals(rule: Rule) -> dict[int, list[Interval]]:
         number = int(protocol)
         if number not in _BY_NUMBER:
             free = not rule.ports and rule.icmp_type is None and rule.icmp_code is None
-            return {int(PolicyProto.PROTO_OTHER): [(number, number)]} if free else {}
+            return {int(PolicyProto.OTHER): [(number, number)]} if free else {}
         protocol = _BY_NUMBER[number]
     protos = _ALL
     if protocol is not None:
@@ -165,7 +164,7 @@ class Policies:
             number = rule_id(self._domain, path)
             self.rules[number] = (self._domain, path)
             allow = rule.action is Action.ALLOW
-            action = PolicyAction.ACTION_ALLOW if allow else PolicyAction.ACTION_DENY
+            action = PolicyAction.ALLOW if allow else PolicyAction.DENY
             atoms = None
             if rule.peers is not None:
                 found = (peer_atom(peer) for peer in rule.peers)
@@ -208,7 +207,7 @@ class Policies:
         content = sorted((*where, *what) for where, what in rows.items())
         number = content_id("set", *(pack("<QIQI", *row) for row in content))
         for peer_class, proto, spans, count in content:
-            self.verdicts[VerdictKey(number, peer_class, proto, 0)] = Verdict(spans, count, 0)
+            self.verdicts[VerdictKey(number, peer_class, proto)] = Verdict(spans, count)
         return number
 
     def _merge(self, named: list[Claims]) -> Claims:
@@ -248,14 +247,14 @@ class Policies:
         port = 0
         for claim in claims:
             if claim.first > port:
-                spans.append(Span(0, NO_ORDER, port, PolicyAction.ACTION_NONE.value, 0))
-            spans.append(Span(claim.rule, claim.order, claim.first, claim.action, 0))
+                spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
+            spans.append(Span(claim.rule, claim.order, claim.first, claim.action))
             port = claim.last + 1
         if port <= LAST_PORT:
-            spans.append(Span(0, NO_ORDER, port, PolicyAction.ACTION_NONE.value, 0))
-        number = content_id("list", *(pack("<QIHB", *span[:4]) for span in spans))
+            spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
+        number = content_id("list", *(pack("<QIHB", *span) for span in spans))
         for index, span in enumerate(spans):
-            self.spans[SpanKey(number, index, 0)] = span
+            self.spans[SpanKey(number, index)] = span
         return number, len(spans)
 
     def _check(self, rows: int) -> None:

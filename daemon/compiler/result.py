@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
+from daemon.abi import Row
 from daemon.compiler.errors import CompileError
 
-
-class Packs(Protocol):
-    """A key or value of a map, as the NamedTuples of `daemon.abi` are."""
-
-    def pack(self) -> bytes: ...
-
-
-#: Key -> value of one map; both are the NamedTuples of `daemon.abi`, and
-#: `(index,)` is the key of an array map.
-Table = dict[tuple[Any, ...], tuple[Any, ...]]
+#: Key -> value of one map: the NamedTuples that `daemon.abi.MAPS` names.
+Table = dict[Row, Row]
 Rows = dict[str, Table]
 
 

@@ -71,7 +71,7 @@ def rif_rows(domain_interfaces: Sequence[Interface]) -> Table:
         first = {4: ZERO, 6: ZERO}
         for address in reversed(interface.addresses):
             first[address.version] = wide(address.ip)
-        rif = Rif(first[4], first[6], interface.mac, 0)
+        rif = Rif(first[4], first[6], interface.mac)
         rows.setdefault(RifKey(interface.router, interface.vni), rif)
     return rows
 
@@ -93,15 +93,20 @@ def host_rows(
             addr = wide(address.ip)
             rows.setdefault(
                 HostKey(domain_id, addr),
-                Host(peers.of_host(addr, _NOBODY), interface.vni, 0, 0, interface.router,
-                     interface.mac, 0, 0, 0),
-            )  # fmt: skip
+                Host(
+                    peers.of_host(addr, _NOBODY),
+                    interface.vni,
+                    0,
+                    0,
+                    interface.router,
+                    interface.mac,
+                ),
+            )
         addr = interface.link_local
         rows.setdefault(
             HostKey(domain_id, addr),
-            Host(peers.of_host(addr, _NOBODY), 0, 0, 0, interface.router,
-                 interface.mac, 0, 0, 0),
-        )  # fmt: skip
+            Host(peers.of_host(addr, _NOBODY), 0, 0, 0, interface.router, interface.mac),
+        )
     own: set[bytes] = set()
     claims: dict[bytes, tuple[Seat, bytes] | None] = {}
     of_host = peers.of_host
@@ -113,9 +118,10 @@ def host_rows(
             if seat.node or seat.ifindex:
                 rows.setdefault(
                     HostKey(domain_id, addr),
-                    Host(of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0,
-                         seat.mac, 0, 0, 0),
-                )  # fmt: skip
+                    Host(
+                        of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, seat.mac
+                    ),
+                )
         for pair in seat.pairs:
             if pair.prefix.bits == 128:
                 mine = (seat, pair.mac)
@@ -128,7 +134,7 @@ def host_rows(
         seat, mac = claim
         rows.setdefault(
             HostKey(domain_id, addr),
-            Host(of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, mac, 0, 0, 0),
+            Host(of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, mac),
         )
     return rows
 
@@ -170,22 +176,22 @@ def route_rows(
         for interface in own:
             for address in interface.addresses:
                 prefix = wide_prefix(address.network)
-                connected = Route(0, RouteKind.ROUTE_CONNECTED.value, interface.vni, 0, 0)
+                connected = Route(0, RouteKind.CONNECTED.value, interface.vni, 0)
                 mine.setdefault(prefix, connected)
         for static in router.routes:
             reached = {(wide(via), _reached_through(via, own)) for via in static.via}
             vias = sorted((addr, vni) for addr, vni in reached if vni is not None)
-            route = Route(0, RouteKind.ROUTE_BLACKHOLE.value, 0, 0, 0)
+            route = Route(0, RouteKind.BLACKHOLE.value, 0, 0)
             prefix = wide_prefix(static.to)
             if vias and not static.blackhole and prefix not in mine:
                 parts = (addr + vni.to_bytes(4, "little") for addr, vni in vias)
                 group = content_id("hops", path.encode(), *parts)
                 for index, (addr, vni) in enumerate(vias):
-                    hops[HopKey(group, index, 0)] = Hop(addr, vni)
-                route = Route(group, RouteKind.ROUTE_VIA.value, 0, len(vias), 0)
+                    hops[HopKey(group, index)] = Hop(addr, vni)
+                route = Route(group, RouteKind.VIA.value, 0, len(vias))
             mine.setdefault(prefix, route)
         if any(map(hides_ipv4, mine)) and IPV4 not in mine:
-            mine[IPV4] = Route(0, RouteKind.ROUTE_NONE.value, 0, 0, 0)
+            mine[IPV4] = Route(0, RouteKind.NONE.value, 0, 0)
         for prefix, route in mine.items():
             routes[_route_key(number, prefix)] = route
     return routes, hops

@@ -32,8 +32,7 @@ def bridge_rows(domain: Domain, mtus: Mapping[str, int]) -> Table:
         BridgeKey(domain.vnis[bridge.name]): Bridge(
             domain.id,
             mtus[bridge.name],
-            BridgeFlag.BRIDGE_FLOOD.value if bridge.flood else 0,
-            0,
+            BridgeFlag.FLOOD.value if bridge.flood else 0,
         )
         for bridge in domain.spec.bridges
         if bridge.name in domain.vnis
@@ -47,16 +46,16 @@ def source_rows(seats: Iterable[Seat]) -> Table:
     A pair as wide as `::/0` allows no IPv4 address: it becomes several rows.
     """
     rows: Table = {}
-    value = Source(0)
+    value = Source()
     for seat in seats:
         if not seat.ifindex:
             continue
         slot = seat.endpoint.slot
         for addr in (*seat.addresses, seat.link_local):
-            rows[SourceKey(_OWNER_BITS + 128, slot, seat.mac, 0, addr)] = value
+            rows[SourceKey(_OWNER_BITS + 128, slot, seat.mac, addr)] = value
         for pair in seat.pairs:
             for prefix in without_ipv4(pair.prefix):
-                key = SourceKey(_OWNER_BITS + prefix.bits, slot, pair.mac, 0, prefix.addr)
+                key = SourceKey(_OWNER_BITS + prefix.bits, slot, pair.mac, prefix.addr)
                 rows[key] = value
     return rows
 
@@ -69,29 +68,32 @@ def mac_rows(interfaces: Iterable[Interface], seats: Sequence[Seat]) -> Table:
     """
     rows: Table = {}
     for interface in interfaces:
-        rows[MacKey(interface.vni, interface.mac, 0)] = Port(0, 0, interface.router, 0)
+        rows[MacKey(interface.vni, interface.mac)] = Port(0, 0, interface.router)
     own: set[MacKey] = set()
     claims: dict[MacKey, Seat | None] = {}
     for seat in seats:
-        key = MacKey(seat.vni, seat.mac, 0)
+        key = MacKey(seat.vni, seat.mac)
         if key not in own:
             own.add(key)
             if seat.node or seat.ifindex:
-                rows.setdefault(key, Port(seat.node, seat.ifindex, 0, 0))
+                rows.setdefault(key, Port(seat.node, seat.ifindex, 0))
         for pair in seat.pairs:
             if pair.mac != seat.mac:
-                key = MacKey(seat.vni, pair.mac, 0)
+                key = MacKey(seat.vni, pair.mac)
                 claims[key] = seat if claims.get(key, seat) is seat else None
     for key, claimant in claims.items():
         if claimant is not None and claimant.reachable and key not in own:
-            rows.setdefault(key, Port(claimant.node, claimant.ifindex, 0, 0))
+            rows.setdefault(key, Port(claimant.node, claimant.ifindex, 0))
     return rows
 
 
 def flood_rows(path: str, domain: Domain, seats: Iterable[Seat]) -> Table:
     """Replication lists: local endpoints by slot, then remote nodes by id."""
-    flooding = {domain.vnis[b.name]: b.name for b in domain.spec.bridges
-                if b.flood and b.name in domain.vnis}  # fmt: skip
+    flooding = {
+        domain.vnis[b.name]: b.name
+        for b in domain.spec.bridges
+        if b.flood and b.name in domain.vnis
+    }
     local: dict[int, list[tuple[int, int]]] = {vni: [] for vni in flooding}
     remote: dict[int, set[int]] = {vni: set() for vni in flooding}
     for seat in seats:
