@@ -50,6 +50,7 @@ class BridgeFlag(IntFlag):
 class RouteKind(IntEnum):
     """`enum route_kind`."""
 
+    NONE = 0
     CONNECTED = 1
     VIA = 2
     BLACKHOLE = 3
