@@ -226,8 +226,7 @@ static __always_inline int stage_nd(struct __sk_buff *skb, struct pkt *p)
 	int rc;
 
 	p->stage = STAGE_ARP_ND;
-	if (p->proto != IPPROTO_ICMPV6 || p->frag ||
-	    (p->icmp_type != ND_NEIGHBOUR_SOLICIT && p->icmp_type != ND_NEIGHBOUR_ADVERT))
+	if (!p->nd)
 		return NEXT;
 	if (p->ttl != 255 || p->icmp_code)
 		return DROP(MALFORMED);
