@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.topology import OPEN_PORT, address, mac, prefix_bits
+from bench.topology import OPEN_PORT, ROUTER_HOST, address, mac, prefix_bits
 
 Manifest = dict[str, Any]
 
 TENANT, DOMAIN = "bench", "course"
-ROUTER_HOST = 254
+#: Given, so that a workload may know its gateway without asking.
+ROUTER_MAC = "02:00:00:00:fe:fe"
 #: A benchmark opens every port the kernel has for it within seconds.
 FLOW_QUOTA = 200_000
 
@@ -36,6 +37,7 @@ def domain(rules: int, version: int, subnets: tuple[int, ...] = (1, 2)) -> list[
         "routers": [
             {
                 "name": "r1",
+                "mac": ROUTER_MAC,
                 "interfaces": [
                     {
                         "bridge": bridge(subnet),

@@ -46,7 +46,9 @@ def set_sysctls(name: str, values: dict[str, int]) -> None:
 
 def existing() -> frozenset[str]:
     """Names of the namespaces that are there now."""
-    return frozenset(entry.name for entry in NETNS_DIR.iterdir()) if NETNS_DIR.is_dir() else frozenset()
+    if not NETNS_DIR.is_dir():
+        return frozenset()
+    return frozenset(entry.name for entry in NETNS_DIR.iterdir())
 
 
 @contextmanager

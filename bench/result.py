@@ -97,7 +97,7 @@ def markdown(suite: str, measurements: Sequence[Measurement]) -> str:
     ]
     for one in measurements:
         low, high = min(one.figures), max(one.figures)
-        spread = f"{rounded(low):g} to {rounded(high):g}" if len(one.figures) > 1 else ""
+        spread = f"{rounded(low):.10g} to {rounded(high):.10g}" if len(one.figures) > 1 else ""
         verdict = {None: "", True: "yes", False: "**no**"}[one.holds]
         lines.append(
             f"| {one.name} | {rounded(one.value):.10g} | {spread} | {one.unit} "

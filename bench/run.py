@@ -56,10 +56,10 @@ def run_suites(
 ) -> dict[str, list[Measurement] | str]:
     """Rows of each suite, or in words why it could not measure."""
     outcome: dict[str, list[Measurement] | str] = {}
-    for name, run in suites.items():
+    for name, suite in suites.items():
         started = time.monotonic()
         try:
-            outcome[name] = run(plan)
+            outcome[name] = suite(plan)
         except (CommandFailed, ContenderFailed, LoadFailed) as error:
             outcome[name] = str(error)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)

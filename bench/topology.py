@@ -25,7 +25,8 @@ GSO_MAX_BYTES = 65000
 OPEN_PORT = 5201
 REFUSED_PORT = 7999
 
-CLIENT, SERVER = 1, 2
+#: Host numbers of the two ends, and of the routers between them.
+CLIENT, SERVER, ROUTER_HOST = 1, 2, 254
 
 
 class ContenderFailed(Exception):
@@ -81,6 +82,17 @@ def veth(left: str, left_device: str, right: str, right_device: str, mtu_bytes: 
         ip(netns, f"link set {device} mtu {mtu_bytes} gso_max_size {GSO_MAX_BYTES} up")
 
 
+def make_devices(node: str, workloads: str, count: int, name: str) -> None:
+    """`count` veth pairs `<name>0`, `<name>1`, ... between a node and one namespace."""
+    ip(
+        node,
+        *(
+            f"link add {name}{number} type veth peer name {name}{number} netns {workloads}"
+            for number in range(count)
+        ),
+    )
+
+
 def give_address(netns: str, device: str, version: int, subnet: int, host: int) -> None:
     nodad = " nodad" if version == 6 else ""
     ip(
@@ -90,10 +102,13 @@ def give_address(netns: str, device: str, version: int, subnet: int, host: int) 
     )
 
 
-def know(netns: str, device: str, version: int, subnet: int, host: int) -> None:
+def know(
+    netns: str, device: str, version: int, subnet: int, host: int, lladdr: str | None = None
+) -> None:
     """A permanent neighbour entry."""
     there = address(version, subnet, host)
-    ip(netns, f"neighbour replace {there} lladdr {mac(subnet, host)} dev {device} nud permanent")
+    at = lladdr or mac(subnet, host)
+    ip(netns, f"neighbour replace {there} lladdr {at} dev {device} nud permanent")
 
 
 @contextmanager
@@ -126,7 +141,7 @@ def two_nodes(prefix: str) -> Iterator[tuple[str, str, str, str]]:
         veth(client, "eth0", a, "ep0", ENDPOINT_MTU_BYTES)
         veth(server, "eth0", b, "ep0", ENDPOINT_MTU_BYTES)
         veth(a, "under0", b, "under0", UNDERLAY_MTU_BYTES)
-        for netns, other, host in ((a, b, 1), (b, a, 2)):
+        for netns, host in ((a, 1), (b, 2)):
             ip(netns, f"address add 192.0.2.{host}/24 dev under0")
             ip(netns, f"link set under0 address {mac(0, host)}")
             ip(netns, f"neighbour replace 192.0.2.{3 - host} lladdr {mac(0, 3 - host)} dev under0")
@@ -140,14 +155,14 @@ def linux_routing(prefix: str, version: int) -> Iterator[Ends]:
         for node, host, subnet in ((a, 1, 1), (b, 2, 2)):
             endpoint = client if node == a else server
             give_address(endpoint, "eth0", version, subnet, host)
-            give_address(node, "ep0", version, subnet, 254)
+            give_address(node, "ep0", version, subnet, ROUTER_HOST)
             give_address(node, "under0", version, 3, host)
         for node, endpoint, host in ((a, client, 1), (b, server, 2)):
             far = 3 - host
-            know(endpoint, "eth0", version, host, 254)
+            know(endpoint, "eth0", version, host, ROUTER_HOST)
             know(node, "ep0", version, host, host)
             know(node, "under0", version, 3, far)
-            route(endpoint, version, far, via=address(version, host, 254))
+            route(endpoint, version, far, via=address(version, host, ROUTER_HOST))
             route(node, version, far, via=address(version, 3, far))
             set_sysctls(node, {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1})
         yield Ends(client, server, address(version, 2, SERVER))
@@ -167,8 +182,7 @@ def overlay(prefix: str, version: int, *, nft: str | None) -> Iterator[Ends]:
                 node,
                 "link add br0 type bridge stp_state 0 mcast_snooping 0",
                 f"link add vx0 type vxlan id 7 local 192.0.2.{local} dstport 4789 nolearning",
-                f"link set vx0 mtu {ENDPOINT_MTU_BYTES} gso_max_size {GSO_MAX_BYTES} "
-                "master br0 up",
+                f"link set vx0 mtu {ENDPOINT_MTU_BYTES} gso_max_size {GSO_MAX_BYTES} master br0 up",
                 "link set ep0 master br0",
                 "link set br0 up",
             )
@@ -180,12 +194,9 @@ def overlay(prefix: str, version: int, *, nft: str | None) -> Iterator[Ends]:
                     "net.bridge.bridge-nf-call-ip6tables": filters,
                 },
             )
-            inside(
-                node,
-                ["bridge", "fdb", "replace", mac(1, far), "dev", "vx0", "dst"]
-                + [f"192.0.2.{3 - local}", "self", "static"],
-            )
-            inside(node, ["bridge", "fdb", "replace", mac(1, far), "dev", "vx0", "master", "static"])
+            know_port = ["bridge", "fdb", "replace", mac(1, far), "dev", "vx0"]
+            inside(node, [*know_port, "dst", f"192.0.2.{3 - local}", "self", "static"])
+            inside(node, [*know_port, "master", "static"])
             if nft is not None:
                 inside(node, ["nft", "-f", "-"], stdin=nft)
         yield Ends(client, server, address(version, 1, SERVER))
@@ -196,7 +207,8 @@ def stateful_rules(count: int) -> str:
     of `count` rules, of which the last two match, then drop.
     """
     fill = [
-        f"ip saddr 198.18.{number >> 8 & 255}.{number & 255} tcp dport {1024 + number % 4096} accept"
+        f"ip saddr 198.18.{number >> 8 & 255}.{number & 255} "
+        f"tcp dport {1024 + number % 4096} accept"
         for number in range(count - 2)
     ]
     opens = [f"{protocol} dport {OPEN_PORT} accept" for protocol in ("tcp", "udp")]

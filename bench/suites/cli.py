@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from bench import plum
 from bench.loadtool import load_cpu
-from bench.netns import CommandFailed
+from bench.manifests import domain, many_endpoints
+from bench.netns import CommandFailed, namespaces
 from bench.plan import Plan
 from bench.result import Measurement, at_most
+from bench.topology import make_devices
 
 HELP_BAR = at_most(0.3)
 GET_BAR = at_most(0.5)
@@ -22,8 +24,12 @@ ENDPOINTS = 100
 def run(plan: Plan) -> list[Measurement]:
     count = plan.rounds * 2
     helped = Measurement("plumctl --help", "s", _times(["--help"], {}, count), HELP_BAR)
-    with plum.zone(f"{plan.prefix}-cli", nodes=1) as zone:
-        zone.apply(plum.idle_endpoints(zone, ENDPOINTS))
+    far = f"{plan.prefix}-cli-w"
+    with plum.one_node(f"{plan.prefix}-cli") as zone, namespaces(far):
+        node = zone.nodes[0]
+        make_devices(node.netns, far, ENDPOINTS, "many")
+        zone.apply(domain(2, 4))
+        zone.apply(many_endpoints(ENDPOINTS, node.name, first_subnet=1, prefix="many"))
         got = _times(["get", "endpoint"], zone.environment, count)
     return [helped, Measurement(f"plumctl get endpoint, {ENDPOINTS} of them", "s", got, GET_BAR)]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench import loadtool, plum
 from bench.loadtool import Ends, Held, LoadFailed, Steady
 from bench.plan import Plan
+from bench.plum import Zone
 from bench.result import Measurement, at_most
 from bench.topology import OPEN_PORT
 
@@ -27,8 +28,7 @@ class Round:
 
 
 def run(plan: Plan) -> list[Measurement]:
-    with plum.zone(f"{plan.prefix}-restart", nodes=2) as zone:
-        ends = plum.two_endpoints(zone, rules=5, version=4)
+    with plum.two_ends(f"{plan.prefix}-restart", rules=5, version=4) as (zone, ends):
         rounds = [_round(plan, zone, ends) for _ in range(plan.rounds)]
     # Every round counts, not their middle: one lost packet is one too many.
     lost = float(sum(one.flow.lost for one in rounds))
@@ -46,7 +46,7 @@ def run(plan: Plan) -> list[Measurement]:
     ]
 
 
-def _round(plan: Plan, zone: plum.Zone, ends: Ends) -> Round:
+def _round(plan: Plan, zone: Zone, ends: Ends) -> Round:
     seconds = CALM_S + plan.outage_s + START_S + CALM_S
     with (
         loadtool.running("steady", ends, seconds, rate=PACKETS_PER_S, port=OPEN_PORT) as flow,
