@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,18 @@ def existing() -> frozenset[str]:
     if not NETNS_DIR.is_dir():
         return frozenset()
     return frozenset(entry.name for entry in NETNS_DIR.iterdir())
+
+
+def remove_abandoned() -> list[str]:
+    """Delete, and return, namespaces `bench<pid>-...` of a run that was killed."""
+    abandoned = [
+        name
+        for name in sorted(existing())
+        if (of := re.match(r"bench(\d+)-", name)) and not Path(f"/proc/{of[1]}").exists()
+    ]
+    for name in abandoned:
+        run(["ip", "netns", "del", name])
+    return abandoned
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from bench.loadtool import LoadFailed
-from bench.netns import CommandFailed
+from bench.netns import CommandFailed, remove_abandoned
 from bench.plan import Plan, full, quick
 from bench.result import RESULTS, Measurement, markdown, write
 from bench.topology import ContenderFailed
@@ -23,6 +24,7 @@ SUITES = WITH_CONTENDERS + PLUM_ALONE
 EXIT_BAR_MISSED = 1
 EXIT_USAGE = 2
 EXIT_NOT_MEASURED = 3
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -87,6 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         print("bench: network namespaces need root: run it with sudo", file=sys.stderr)
         return EXIT_USAGE
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+    for name in remove_abandoned():
+        print(f"removed namespace {name} of a run that was killed", file=sys.stderr)
     plan = (quick if chosen.quick else full)(not chosen.without_plum)
     outcome = run_suites(load_suites(chosen.suite), plan)
     keep = not chosen.without_plum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from bench import loadtool
 from bench.loadtool import Ends, Held, Steady
-from bench.netns import CommandFailed, existing, inside, ip, namespaces
+from bench.netns import CommandFailed, existing, inside, ip, namespaces, remove_abandoned, run
 from bench.topology import (
     VETH,
     Contender,
@@ -96,6 +97,17 @@ def test_namespaces_go_when_set_up_fails_half_way() -> None:
     with pytest.raises(CommandFailed, match="noSuchDevice"), namespaces(f"{PREFIX}-x"):
         ip(f"{PREFIX}-x", "link set noSuchDevice up")
     assert not ours()
+
+
+def test_a_killed_run_is_cleaned_up_by_the_next_but_a_live_one_is_left_alone() -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    abandoned, live = f"bench{dead.pid}-x", f"bench{os.getpid()}-x"
+    run(["ip", "netns", "add", abandoned])
+    with namespaces(live):
+        assert abandoned in remove_abandoned()
+        assert live in existing()
+    assert abandoned not in existing()
 
 
 def test_steady_flow_reports_what_an_outage_lost() -> None:
