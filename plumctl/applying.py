@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plumctl.answers import Applied, Change, Waited
 from plumctl.client import Client
 from plumctl.errors import ExitCode, PlumError, Problem
-from plumctl.output import Column, Output, inert, line, note
+from plumctl.output import Column, Output, line, note
 from plumctl.progress import working
 
 #: Seconds one request of a wait lasts, so that progress shows and Ctrl-C is prompt.
@@ -44,9 +44,9 @@ def emit(out: Output, applied: Applied, *, dry_run: bool = False) -> None:
 def emit_diff(applied: Applied) -> None:
     """Every change with its fields, as lines."""
     for change in changed(applied):
-        line(inert(f"{change.action} {change.kind} {change.path}"))
+        line(f"{change.action} {change.kind} {change.path}")
         for text in change.diff:
-            line("  " + inert(text))
+            line("  " + text)
 
 
 def wait(client: Client, revision: int, timeout_s: float) -> None:

@@ -246,7 +246,8 @@ def _status(document: Any) -> NodeStatus:
 
 
 def _counters(document: Any) -> Counters:
-    nodes = document["nodes"]
+    # One node's answer, or those of all by name.
+    nodes = document["nodes"] if "nodes" in document else {document["node"]: document}
     merged: dict[str, list[dict[str, Any]]] = {"endpoints": [], "rules": [], "drops": []}
     unreachable = {}
     for node, answer in sorted(nodes.items()):

@@ -89,7 +89,7 @@ class Output:
         """
         if self.format == "name":
             for item in items:
-                line(inert(name(item)))
+                line(name(item))
         elif not self.is_table:
             self.value(whole)
         elif not items:
@@ -102,13 +102,13 @@ class Output:
     def value(self, whole: object) -> None:
         """Emit one JSON value as json, yaml (also for table) or through the jsonpath."""
         if self.format == "json":
-            line(_json(whole))
+            _write(_json(whole))
         elif self.format == "jsonpath":
             from plumctl import jsonpath
 
             text = jsonpath.render(self.expression, whole)
             if text:
-                line(text)
+                _write(text)
         else:
             write_yaml([whole])
 
@@ -122,9 +122,9 @@ class Output:
         colour = _colourful(sys.stdout)
         if self.headers:
             text = _aligned(headers, widths, columns, colour=False)
-            line(f"{_BOLD}{text}{_PLAIN}" if colour else text)
+            _write(f"{_BOLD}{text}{_PLAIN}" if colour else text)
         for row in cells:
-            line(_aligned(row, widths, columns, colour=colour))
+            _write(_aligned(row, widths, columns, colour=colour))
 
 
 def _aligned(
@@ -145,7 +145,11 @@ def _json(value: object) -> str:
 
 
 def line(text: str) -> None:
-    """One line of data. The text must be inert already."""
+    """One line of data, made inert."""
+    _write(inert(text))
+
+
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
@@ -153,23 +157,16 @@ def details(pairs: Sequence[tuple[str, str]], indent: int = 0) -> None:
     """`Name:  value` lines, values aligned, as `describe` shows them."""
     width = max((len(name) for name, _ in pairs), default=0) + 1
     for name, value in pairs:
-        line(f"{'':{indent}}{inert(name) + ':':<{width}}  {inert(value) or '-'}")
+        line(f"{'':{indent}}{name + ':':<{width}}  {value or '-'}")
 
 
-def write_yaml(documents: Sequence[object]) -> None:
+def write_yaml(documents: Sequence[object], indent: int = 0) -> None:
     """YAML 1.2 documents, control characters escaped."""
-    import io
+    from daemon.model.yaml_text import to_yaml
 
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.allow_unicode = False
-    yaml.width = 1_000_000
-    text = io.StringIO()
-    yaml.dump_all(documents, text)
-    sys.stdout.write(text.getvalue().replace("\x7f", "\\x7F"))
+    text = "---\n".join(to_yaml(document) for document in documents).replace("\x7f", "\\x7f")
+    for row in text.splitlines():
+        line(" " * indent + row)
 
 
 def note(text: str) -> None:

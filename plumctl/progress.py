@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plumctl import output
+from plumctl.text import inert
 
 #: Seconds of silence before anything shows.
 QUIET_S = 1.0
@@ -51,6 +52,6 @@ def _show(progress: Progress, done: threading.Event) -> None:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(output.inert(progress.text), total=None)
+        task = bar.add_task(inert(progress.text), total=None)
         while not done.wait(0.1):
-            bar.update(task, description=output.inert(progress.text))
+            bar.update(task, description=inert(progress.text))

@@ -48,7 +48,7 @@ def export(
             if _within(view, tenant, domain):
                 manifests.append(_manifest(view))
     if out.format == "yaml":
-        output.write_manifests(manifests)
+        output.write_yaml(manifests)
     else:
         out.value(manifests)
 

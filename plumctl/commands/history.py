@@ -62,9 +62,9 @@ def history(
         ]
     )
     for change in entry.changes:
-        output.line(output.inert(f"{change.action} {change.kind} {change.path}"))
+        output.line(f"{change.action} {change.kind} {change.path}")
         for text in change.diff:
-            output.line("  " + output.inert(text))
+            output.line("  " + text)
     output.suggest(f"plumctl rollback {seq}     # undoes it")
 
 

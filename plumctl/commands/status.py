@@ -35,10 +35,10 @@ def status(
     )
     for item in answer.exceptions:
         text = f"  {item.state} {item.kind} {item.path}: {item.reason}"
-        output.line(output.inert(text))
+        output.line(text)
     for repair in answer.repairs:
         when, what = str(repair.get("time", "")), str(repair.get("what", ""))
-        output.line(output.inert(f"  repaired {when} {what}"))
+        output.line(f"  repaired {when} {what}")
     if answer.exceptions:
         first = answer.exceptions[0]
         output.suggest(f"plumctl describe {first.kind} {first.path}")
