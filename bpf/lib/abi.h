@@ -188,6 +188,7 @@ PLUM_SIZE(rif, 40);
 /* ---- plum_route (LPM) and plum_hop ------------------------------------- */
 
 enum route_kind {
+	ROUTE_NONE = 0,	     /* as if absent: keeps IPv4 out of ::/0 */
 	ROUTE_CONNECTED = 1, /* the destination is a host of bridge vni */
 	ROUTE_VIA = 2,	     /* one of `hops` next hops, chosen by flow hash */
 	ROUTE_BLACKHOLE = 3,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Any
 
 from daemon.model.base import Address, Mac, Model, Name
 from daemon.model.domain import DomainSpec
@@ -18,6 +20,16 @@ class Kind(StrEnum):
     NODE = "node"
 
 
+#: The parts of a path, by kind.
+PATH_FIELDS = {
+    Kind.TENANT: ("name",),
+    Kind.NODE: ("name",),
+    Kind.DOMAIN: ("tenant", "name"),
+    Kind.ENDPOINT: ("tenant", "domain", "name"),
+}
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
 class Ref(Model):
     """Identity of an object. `text` is its path on the CLI and in the store."""
 
@@ -30,6 +42,23 @@ class Ref(Model):
     def path(self) -> str:
         """`acme`, `acme/shop`, `acme/shop/web-1`, `n1`."""
         return "/".join(part for part in (self.tenant, self.domain, self.name) if part)
+
+    @property
+    def text(self) -> str:
+        """`endpoint acme/shop/web-1`: how messages name it."""
+        return f"{self.kind} {self.path}"
+
+    @classmethod
+    def parse(cls, kind: Kind, path: str) -> Ref:
+        """The inverse of `path`. Raises ValueError that says what the kind's path looks like."""
+        parts = path.split("/")
+        fields = PATH_FIELDS[kind]
+        if len(parts) != len(fields) or not all(NAME.fullmatch(p) for p in parts):
+            raise ValueError(f'"{path}" names no {kind}; write {"/".join(fields).upper()}')
+        named = dict(zip(fields, parts, strict=True))
+        return cls(
+            kind=kind, tenant=named.get("tenant"), domain=named.get("domain"), name=named["name"]
+        )
 
 
 class Tenant(Model):
@@ -63,3 +92,42 @@ class Endpoint(Model):
 
 
 Object = Tenant | Node | Domain | Endpoint
+Spec = TenantSpec | NodeSpec | DomainSpec | EndpointSpec
+
+OBJECT_TYPES: dict[Kind, type[Object]] = {
+    Kind.TENANT: Tenant,
+    Kind.NODE: Node,
+    Kind.DOMAIN: Domain,
+    Kind.ENDPOINT: Endpoint,
+}
+SPEC_TYPES: dict[Kind, type[Spec]] = {
+    Kind.TENANT: TenantSpec,
+    Kind.NODE: NodeSpec,
+    Kind.DOMAIN: DomainSpec,
+    Kind.ENDPOINT: EndpointSpec,
+}
+
+
+def ref_of(item: Object) -> Ref:
+    """Identity of a stored object."""
+    match item:
+        case Tenant():
+            return Ref(kind=Kind.TENANT, name=item.name)
+        case Node():
+            return Ref(kind=Kind.NODE, name=item.name)
+        case Domain():
+            return Ref(kind=Kind.DOMAIN, tenant=item.tenant, name=item.name)
+        case Endpoint():
+            return Ref(
+                kind=Kind.ENDPOINT, tenant=item.tenant, domain=item.spec.domain, name=item.name
+            )
+
+
+def spec_document(item: Object) -> dict[str, Any]:
+    """What the user said, as JSON-like data; nothing that was left to a default."""
+    return item.spec.model_dump(mode="json", exclude_unset=True)
+
+
+def allocated_document(item: Object) -> dict[str, Any]:
+    """What was allocated (ids, VNIs, slot, MAC, addresses), as JSON-like data."""
+    return item.model_dump(mode="json", exclude={"tenant", "name", "spec"})

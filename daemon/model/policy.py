@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from daemon.model.base import Labels, Model, Name, Network
 
@@ -48,16 +48,31 @@ class PortRange(Model):
 
 
 def _port_range(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"first": value, "last": value}
-    if isinstance(value, str):
-        first, dash, last = value.partition("-")
-        return {"first": first, "last": last if dash else first}
-    return value
+    if isinstance(value, PortRange | dict):
+        return value
+    text = "" if isinstance(value, bool) else str(value)
+    first, dash, last = text.partition("-")
+    if not _is_port(first) or (dash and not _is_port(last)):
+        raise ValueError('must be a port from 0 to 65535 or a range such as "8000-8080"')
+    return {"first": int(first), "last": int(last if dash else first)}
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= 65535
+
+
+def _port_text(ports: PortRange) -> int | str:
+    return ports.first if ports.first == ports.last else f"{ports.first}-{ports.last}"
 
 
 #: 80 or "8000-8080" in a manifest.
-Ports = Annotated[PortRange, BeforeValidator(_port_range)]
+Ports = Annotated[
+    PortRange, BeforeValidator(_port_range), PlainSerializer(_port_text, when_used="json")
+]
+
+
+def _protocol_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Rule(Model):
@@ -66,7 +81,7 @@ class Rule(Model):
     #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
     peers: tuple[Peer, ...] | None = None
     #: tcp, udp, sctp, icmp, icmp6, or an IP protocol number. Absent: all.
-    protocol: str | None = Field(
+    protocol: Annotated[str | None, BeforeValidator(_protocol_text)] = Field(
         default=None,
         pattern=r"^(tcp|udp|sctp|icmp|icmp6|[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$",
     )

@@ -1,0 +1,287 @@
+"""Policies as plum_verdict and plum_span hold them.
+
+The policy set of an endpoint and direction is the rules of every policy that
+applies to it, in the order of the policies and then of their rules; the place
+of a rule in it is its `order`, and the first rule that matches decides.
+
+Rules with peers absent go to rows of class 0 ("any"), rules with peers to rows
+of every class that holds one of the peers' atoms (`peers.py`). The kernel reads
+the span of the packet's port in both rows, and the lower `order` decides; spans
+nobody claims have the highest. A list of spans is made for each (set, class,
+protocol) that has a rule at all.
+
+What a rule matches:
+- protocol absent: all six of `policy_proto`. Numbers 6, 17, 132, 1 and 58 mean
+  tcp, udp, sctp, icmp and icmp6; every other number is PROTO_OTHER and its
+  "port" is that number.
+- ports: with tcp, udp and sctp; icmp_type and icmp_code: with icmp and icmp6. A
+  rule that asks for a field does not match a protocol that lacks it. A code
+  without a type matches that code of every type.
+- peers: an empty list, an unknown group, and a peer that names both a group and
+  a CIDR or neither match nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from struct import pack
+from typing import NamedTuple
+
+from daemon.abi import PolicyAction, PolicyProto, Span, SpanKey, Verdict, VerdictKey
+from daemon.compiler.errors import CompileError
+from daemon.compiler.identity import content_id, text_id
+from daemon.compiler.peers import Atoms, cidr_atom, group_atom
+from daemon.compiler.result import Table
+from daemon.compiler.spans import LAST_PORT, NO_ORDER, Claim, first_match
+from daemon.compiler.wide import wide_prefix
+from daemon.model.policy import Action, Peer, Policy, Rule
+
+#: Rows one domain may ask of plum_span and plum_verdict together.
+MAX_ROWS = 500_000
+#: Spans read while lists are merged: bounds time where rows stay few.
+MAX_MERGED = 2_000_000
+
+_BY_NUMBER = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmp6"}
+_PORTS = {"tcp": PolicyProto.TCP, "udp": PolicyProto.UDP, "sctp": PolicyProto.SCTP}
+_ICMP = {"icmp": PolicyProto.ICMP, "icmp6": PolicyProto.ICMP6}
+_ALL = tuple(int(proto) for proto in PolicyProto)
+
+Interval = tuple[int, int]
+
+
+class ClaimList:
+    """Disjoint claims, and what is worked out of them once."""
+
+    __slots__ = ("claims", "members", "row")
+
+    def __init__(self, claims: tuple[Claim, ...]) -> None:
+        self.claims = claims
+        self.members: frozenset[Claim] | None = None
+        self.row: tuple[int, int] | None = None  # list id and number of spans
+
+    def __contains__(self, claim: Claim) -> bool:
+        if self.members is None:
+            self.members = frozenset(self.claims)
+        return claim in self.members
+
+
+#: By protocol: the first match among the rules of one atom, or for anybody.
+Claims = dict[int, ClaimList]
+
+
+def rule_path(policy: Policy, direction: str, rule: Rule) -> str:
+    return f"{policy.name}/{direction}/{rule.name}"
+
+
+def rule_id(domain: str, path: str) -> int:
+    """Id of a rule for counters and traces: it stays when the rule's content changes."""
+    return text_id("rule", (domain, path))
+
+
+def icmp_intervals(rule: Rule) -> list[Interval]:
+    """Types and codes as intervals of type << 8 | code."""
+    kind, code = rule.icmp_type, rule.icmp_code
+    if kind is None and code is None:
+        return [(0, LAST_PORT)]
+    if code is None:
+        return [(kind << 8, kind << 8 | 0xFF)] if kind is not None else []
+    types = range(256) if kind is None else (kind,)
+    return [(value << 8 | code, value << 8 | code) for value in types]
+
+
+def intervals(rule: Rule) -> dict[int, list[Interval]]:
+    """Protocol of the maps -> the intervals of its "port" that the rule matches."""
+    protocol = rule.protocol
+    if protocol is not None and protocol.isdigit():
+        number = int(protocol)
+        if number not in _BY_NUMBER:
+            free = not rule.ports and rule.icmp_type is None and rule.icmp_code is None
+            return {int(PolicyProto.OTHER): [(number, number)]} if free else {}
+        protocol = _BY_NUMBER[number]
+    protos = _ALL
+    if protocol is not None:
+        protos = (int(_PORTS.get(protocol) or _ICMP[protocol]),)
+    with_icmp = rule.icmp_type is not None or rule.icmp_code is not None
+    result = {}
+    for proto in protos:
+        if rule.ports:
+            if proto not in _PORTS.values() or with_icmp:
+                continue
+            result[proto] = [(p.first, p.last) for p in rule.ports if p.first <= p.last]
+        elif with_icmp:
+            if proto in _ICMP.values():
+                result[proto] = icmp_intervals(rule)
+        else:
+            result[proto] = [(0, LAST_PORT)]
+    return result
+
+
+def peer_atom(peer: Peer) -> str | None:
+    if peer.group is not None and peer.cidr is None:
+        return group_atom(peer.group)
+    if peer.cidr is not None and peer.group is None:
+        return cidr_atom(wide_prefix(peer.cidr))
+    return None
+
+
+class CompiledRule(NamedTuple):
+    """A rule, its place left open: that differs by set."""
+
+    id: int
+    action: int
+    atoms: tuple[str, ...] | None  # None: anybody
+    intervals: dict[int, list[Interval]]
+
+
+class Policies:
+    """Policy sets of one domain; `verdicts`, `spans` and `rules` grow with each new one."""
+
+    def __init__(
+        self, domain: str, policies: Sequence[Policy], classes: Mapping[int, Atoms]
+    ) -> None:
+        """`classes` must be complete: every class any row of the domain holds."""
+        self.verdicts: Table = {}
+        self.spans: Table = {}
+        self.rules: dict[int, tuple[str, str]] = {}
+        self._domain = domain
+        self._classes = classes
+        self._by_atom: dict[str, list[int]] = {}
+        for number, atoms in classes.items():
+            for atom in atoms:
+                self._by_atom.setdefault(atom, []).append(number)
+        self._policies = [
+            (p.applies_to, {True: self._rules(p, "ingress"), False: self._rules(p, "egress")})
+            for p in policies
+        ]
+        self._sets: dict[tuple[bool, tuple[int, ...]], int] = {}
+        self._lists: dict[tuple[Claim, ...], tuple[int, int]] = {}
+        self._merged = 0
+
+    def _rules(self, policy: Policy, direction: str) -> list[CompiledRule]:
+        result = []
+        for rule in policy.ingress if direction == "ingress" else policy.egress:
+            path = rule_path(policy, direction, rule)
+            number = rule_id(self._domain, path)
+            self.rules[number] = (self._domain, path)
+            allow = rule.action is Action.ALLOW
+            action = PolicyAction.ALLOW if allow else PolicyAction.DENY
+            atoms = None
+            if rule.peers is not None:
+                found = (peer_atom(peer) for peer in rule.peers)
+                atoms = tuple(sorted({atom for atom in found if atom is not None}))
+            result.append(CompiledRule(number, int(action), atoms, intervals(rule)))
+        return result
+
+    def set_id(self, ingress: bool, groups: frozenset[str]) -> int:
+        """Set of an endpoint that is in `groups`; its rows are made on first use.
+
+        0 if no rule of the set can match anything: the default decides.
+        """
+        applying = tuple(
+            index
+            for index, (applies_to, _) in enumerate(self._policies)
+            if applies_to is None or applies_to in groups
+        )
+        key = (ingress, applying)
+        if key not in self._sets:
+            rules = [rule for i in applying for rule in self._policies[i][1][ingress]]
+            self._sets[key] = self._compile(rules)
+        return self._sets[key]
+
+    def _compile(self, rules: Sequence[CompiledRule]) -> int:
+        anybody, by_atom = _claims(rules)
+        rows: dict[tuple[int, int], tuple[int, int]] = {}
+        for proto, claims in anybody.items():
+            rows[0, proto] = self._list(claims)
+        for number in sorted({n for atom in by_atom for n in self._by_atom.get(atom, ())}):
+            atoms = self._classes[number]
+            if len(atoms) > len(by_atom):
+                named = [claims for atom, claims in by_atom.items() if atom in atoms]
+            else:
+                named = [by_atom[atom] for atom in atoms if atom in by_atom]
+            for proto, claims in self._merge(named).items():
+                rows[number, proto] = self._list(claims)
+            self._check(len(rows))
+        if not rows:
+            return 0
+        content = sorted((*where, *what) for where, what in rows.items())
+        number = content_id("set", *(pack("<QIQI", *row) for row in content))
+        for peer_class, proto, spans, count in content:
+            self.verdicts[VerdictKey(number, peer_class, proto)] = Verdict(spans, count)
+        return number
+
+    def _merge(self, named: list[Claims]) -> Claims:
+        if len(named) == 1:
+            return named[0]
+        parts: dict[int, list[ClaimList]] = {}
+        for claims in named:
+            for proto, some in claims.items():
+                parts.setdefault(proto, []).append(some)
+        return {proto: self._merge_lists(some) for proto, some in parts.items()}
+
+    def _merge_lists(self, parts: list[ClaimList]) -> ClaimList:
+        largest = max(parts, key=lambda part: len(part.claims))
+        more = [
+            claim
+            for part in parts
+            if part is not largest
+            for claim in part.claims
+            if claim not in largest
+        ]
+        if not more:
+            return largest
+        self._merged += len(largest.claims) + len(more)
+        return ClaimList(first_match([*largest.claims, *more]))
+
+    def _list(self, part: ClaimList) -> tuple[int, int]:
+        """Id and length of the list of spans; equal claims share one list."""
+        if part.row is None:
+            known = self._lists.get(part.claims)
+            if known is None:
+                known = self._lists[part.claims] = self._new_list(part.claims)
+            part.row = known
+        return part.row
+
+    def _new_list(self, claims: tuple[Claim, ...]) -> tuple[int, int]:
+        spans = []
+        port = 0
+        for claim in claims:
+            if claim.first > port:
+                spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
+            spans.append(Span(claim.rule, claim.order, claim.first, claim.action))
+            port = claim.last + 1
+        if port <= LAST_PORT:
+            spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
+        number = content_id("list", *(pack("<QIHB", *span) for span in spans))
+        for index, span in enumerate(spans):
+            self.spans[SpanKey(number, index)] = span
+        return number, len(spans)
+
+    def _check(self, rows: int) -> None:
+        if len(self.spans) + len(self.verdicts) + rows <= MAX_ROWS and self._merged <= MAX_MERGED:
+            return
+        raise CompileError(
+            self._domain,
+            f"its policies need more than {MAX_ROWS} rows",
+            "many rules name wide CIDRs that contain the CIDRs of many other rules: give such "
+            "rules no peers, put their ports in one rule, or split the domain",
+        )
+
+
+def _claims(rules: Sequence[CompiledRule]) -> tuple[Claims, dict[str, Claims]]:
+    """Claims of rules for anybody, and of rules with peers by atom."""
+    anybody: dict[int, list[Claim]] = {}
+    by_atom: dict[str, dict[int, list[Claim]]] = {}
+    for order, rule in enumerate(rules):
+        targets = [anybody]
+        if rule.atoms is not None:
+            targets = [by_atom.setdefault(atom, {}) for atom in rule.atoms]
+        for proto, some in rule.intervals.items():
+            claims = [Claim(order, first, last, rule.id, rule.action) for first, last in some]
+            for target in targets:
+                target.setdefault(proto, []).extend(claims)
+    return _first(anybody), {atom: _first(claims) for atom, claims in by_atom.items()}
+
+
+def _first(claims: dict[int, list[Claim]]) -> Claims:
+    return {proto: ClaimList(first_match(some)) for proto, some in claims.items() if some}

@@ -1,0 +1,55 @@
+"""What follows from an object without asking anybody: names, MACs, overheads, MTUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from daemon.model.base import Address
+from daemon.model.domain import Bridge
+from daemon.model.endpoint import AttachKind, EndpointSpec
+from daemon.model.node import NodeSpec
+
+#: Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header (20 or 40 bytes).
+TUNNEL_OVERHEAD_BYTES = {4: 50, 6: 70}
+
+
+def endpoint_mac(endpoint_id: int) -> str:
+    """MAC of an endpoint whose manifest gives none: 02:65 and the id in 4 bytes."""
+    text = f"0265{endpoint_id:08x}"
+    return ":".join(text[i : i + 2] for i in range(0, 12, 2))
+
+
+def tunnel_overhead_bytes(vtep: Address) -> int:
+    """What a VXLAN tunnel over this underlay family takes from an IP packet's room."""
+    return TUNNEL_OVERHEAD_BYTES[vtep.version]
+
+
+def overlay_mtu_bytes(node: NodeSpec) -> int:
+    """Largest IP packet an endpoint may send so that this node's underlay carries it."""
+    return node.underlay_mtu - tunnel_overhead_bytes(node.vtep)
+
+
+def bridge_mtu_bytes(bridge: Bridge, nodes: Iterable[NodeSpec]) -> int:
+    """The bridge's own MTU, else what the smallest underlay of the zone allows."""
+    if bridge.mtu is not None:
+        return bridge.mtu
+    return min((overlay_mtu_bytes(node) for node in nodes), default=1500 - 50)
+
+
+def default_namespace(tenant: str, domain: str, name: str) -> str:
+    """Namespace of a netns endpoint that names none (under /run/netns)."""
+    return f"plum-{tenant}-{domain}-{name}"
+
+
+def attach_namespace(tenant: str, name: str, spec: EndpointSpec) -> str | None:
+    """Namespace the endpoint's device is moved into; None unless it is a netns endpoint."""
+    if spec.attach.kind is not AttachKind.NETNS:
+        return None
+    return spec.attach.namespace or default_namespace(tenant, spec.domain, name)
+
+
+def attach_device(spec: EndpointSpec) -> str:
+    """Device name: inside the namespace for netns (eth0 unless given), else on the node."""
+    if spec.attach.kind is AttachKind.NETNS:
+        return spec.attach.device or "eth0"
+    return spec.attach.device or ""
