@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv6Address
 
+from daemon.model.mac import link_local
 from daemon.responders import names
-from daemon.responders.facts import Facts, link_local
+from daemon.responders.facts import Facts
 from daemon.responders.frames import build6, datagram, parse
 
 CLIENT_PORT = 546
@@ -94,7 +95,7 @@ def answer(frame: bytes, facts: Facts) -> bytes | None:
     if reply is None or len(reply) > MAX_MESSAGE:
         return None
     mac = facts.server_mac
-    return build6((mac, facts.mac), (link_local(mac), outer.src), (SERVER_PORT, udp.sport), reply)
+    return build6((mac, facts.mac), (link_local(mac.hex()), outer.src), (SERVER_PORT, udp.sport), reply)
 
 
 def server_id(facts: Facts) -> bytes:

@@ -78,9 +78,3 @@ class Facts:
     def server4(self) -> IPv4Address:
         """Server identifier: the gateway, or an address of the bridge's own."""
         return self.routers4[0] if self.routers4 else VIRTUAL_SERVER4
-
-
-def link_local(mac: bytes) -> IPv6Address:
-    """fe80::/64 with the modified EUI-64 of a MAC (RFC 4291, appendix A)."""
-    eui = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:6]
-    return IPv6Address(b"\xfe\x80" + bytes(6) + eui)

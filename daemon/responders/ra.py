@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 
+from daemon.model.mac import link_local
 from daemon.responders import names
-from daemon.responders.facts import VIRTUAL_SERVER_MAC, Facts, Gateway, link_local
+from daemon.responders.facts import VIRTUAL_SERVER_MAC, Facts, Gateway
 from daemon.responders.frames import PROTO_ICMP6, build_icmp6, checksum, parse, pseudo6
 
 ROUTER_SOLICITATION = 133
@@ -68,7 +69,7 @@ def _gateways(facts: Facts) -> list[Gateway]:
 
 
 def _advertise(gateway: Gateway, facts: Facts, mac: bytes, address: IPv6Address) -> bytes:
-    source = link_local(gateway.mac)
+    source = link_local(gateway.mac.hex())
     lifetime = ROUTER_LIFETIME_S if gateway.addresses6 else 0
     message = struct.pack(
         "!BBHBBHII",
