@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from daemon.abi import Ep
 from daemon.compiler.order import APPLY_ORDER
-from daemon.reconcile.tables import ARRAYS, EP, Tables
+from daemon.reconcile.tables import EP, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Keys to take away."""
+    """Keys to take away; a row of an array becomes zeros, which counts as absent."""
 
     table: str
     keys: tuple[bytes, ...]
@@ -71,11 +71,7 @@ def _sweep(desired: Tables, actual: Tables) -> Iterator[Op]:
         gone = tuple(key for key in actual.get(table, {}) if key not in wanted)
         if not gone or table == EP:  # endpoints are closed first of all
             continue
-        if table in ARRAYS:
-            zeros = bytes(len(actual[table][gone[0]]))
-            yield Write(table, dict.fromkeys(gone, zeros))
-        else:
-            yield Erase(table, gone)
+        yield Erase(table, gone)
 
 
 def perform(op: Op, tables: Tables) -> None:
@@ -84,10 +80,6 @@ def perform(op: Op, tables: Tables) -> None:
     match op:
         case Write():
             held.update(op.rows)
-            if op.table in ARRAYS:
-                for key, value in op.rows.items():
-                    if not any(value):
-                        held.pop(key, None)
         case Erase():
             for key in op.keys:
                 held.pop(key, None)

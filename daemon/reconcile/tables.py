@@ -11,8 +11,6 @@ from daemon.compiler.result import Rows
 Tables = dict[str, dict[bytes, bytes]]
 
 EP = "plum_ep"
-#: Arrays hold a row for every index: an absent one is all zeros.
-ARRAYS = frozenset({"plum_config", "plum_epoch", "plum_node"})
 
 
 def pack(rows: Rows) -> Tables:
@@ -21,13 +19,6 @@ def pack(rows: Rows) -> Tables:
         table: {key.pack(): value.pack() for key, value in content.items()}
         for table, content in rows.items()
     }
-
-
-def present(table: str, dump: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """A dump without the all-zero rows of an array."""
-    if table not in ARRAYS:
-        return dict(dump)
-    return {key: value for key, value in dump.items() if any(value)}
 
 
 def endpoints_by_slot(tables: Mapping[str, Mapping[bytes, bytes]]) -> dict[int, int]:

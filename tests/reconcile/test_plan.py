@@ -195,9 +195,3 @@ def test_a_device_that_changes_owner_is_closed_in_between() -> None:
     assert plan({"plum_ep": {key: other}}, {"plum_ep": {key: row(1)}}) == [
         Write("plum_ep", {key: other})
     ]
-
-
-def test_rows_of_arrays_are_zeroed_not_erased() -> None:
-    key = (5).to_bytes(4, "little")
-    ops = plan({}, {"plum_epoch": {key: b"12345678"}})
-    assert ops == [Write("plum_epoch", {key: bytes(8)})]
