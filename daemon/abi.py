@@ -26,7 +26,7 @@ class Row(Protocol):
 PLUM_MAX_NODES = 4096
 PLUM_MAX_SLOTS = 16384
 PLUM_MAX_FLOOD = 4096
-PLUM_PUNT_BYTES = 1514
+PLUM_PUNT_BYTES = 2048
 FLOW_CTX_UNDERLAY = 0x80000000
 DROP_SLOT_NODE = 0xFFFFFFFF
 
@@ -50,6 +50,7 @@ class BridgeFlag(IntFlag):
 class RouteKind(IntEnum):
     """`enum route_kind`."""
 
+    NONE = 0
     CONNECTED = 1
     VIA = 2
     BLACKHOLE = 3
@@ -909,13 +910,14 @@ class Flow(NamedTuple):
         return cls._make(_FLOW.unpack(data))
 
 
-_QUOTA = struct.Struct("<Q")
+_QUOTA = struct.Struct("<QQ")
 
 
 class Quota(NamedTuple):
-    """`struct quota`, 8 bytes."""
+    """`struct quota`, 16 bytes."""
 
     flows: int
+    counted: int
 
     def pack(self) -> bytes:
         return _QUOTA.pack(*self)
@@ -923,6 +925,24 @@ class Quota(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls._make(_QUOTA.unpack(data))
+
+
+_GC_ARGS = struct.Struct("<I4xQQ")
+
+
+class GcArgs(NamedTuple):
+    """`struct gc_args`, 24 bytes."""
+
+    purge_slot: int
+    kept: int
+    collected: int
+
+    def pack(self) -> bytes:
+        return _GC_ARGS.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_GC_ARGS.unpack(data))
 
 
 _FRAG_KEY = struct.Struct("<II16s16sI")
@@ -945,7 +965,7 @@ class FragKey(NamedTuple):
         return cls._make(_FRAG_KEY.unpack(data))
 
 
-_FRAG = struct.Struct("<Q2s2sH2x")
+_FRAG = struct.Struct("<Q2s2sHH")
 
 
 class Frag(NamedTuple):
@@ -954,24 +974,27 @@ class Frag(NamedTuple):
     seen: int
     sport: int
     dport: int
-    l4_bytes: int
+    l4_header: int
+    policy_port: int
 
     def pack(self) -> bytes:
         return _FRAG.pack(
             self.seen,
             self.sport.to_bytes(2, "big"),
             self.dport.to_bytes(2, "big"),
-            self.l4_bytes,
+            self.l4_header,
+            self.policy_port,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        seen, sport, dport, l4_bytes = _FRAG.unpack(data)
+        seen, sport, dport, l4_header, policy_port = _FRAG.unpack(data)
         return cls(
             seen,
             int.from_bytes(sport),
             int.from_bytes(dport),
-            l4_bytes,
+            l4_header,
+            policy_port,
         )
 
 
@@ -1028,11 +1051,11 @@ class DropStat(NamedTuple):
         return cls._make(_DROP_STAT.unpack(data))
 
 
-_PUNT = struct.Struct("<IIII1514s2x")
+_PUNT = struct.Struct("<IIII2048s")
 
 
 class Punt(NamedTuple):
-    """`struct punt`, 1532 bytes."""
+    """`struct punt`, 2064 bytes."""
 
     kind: int
     ifindex: int

@@ -23,7 +23,7 @@
 #define PLUM_MAX_NODES 4096
 #define PLUM_MAX_SLOTS 16384
 #define PLUM_MAX_FLOOD 4096 /* members of one bridge's replication list */
-#define PLUM_PUNT_BYTES 1514
+#define PLUM_PUNT_BYTES 2048
 
 #define PLUM_SIZE(type, bytes) \
 	_Static_assert(sizeof(struct type) == (bytes), #type)
@@ -407,8 +407,18 @@ PLUM_SIZE(flow, 120);
 
 struct quota {
 	__u64 flows;
+	__u64 counted; /* by the collection that is under way */
 };
-PLUM_SIZE(quota, 8);
+PLUM_SIZE(quota, 16);
+
+/* context of plum_flow_gc */
+struct gc_args {
+	__u32 purge_slot; /* forget every flow of this slot; DROP_SLOT_NODE: none */
+	__u32 pad;
+	__u64 kept;	 /* answer: entries that stay */
+	__u64 collected; /* answer: entries removed */
+};
+PLUM_SIZE(gc_args, 24);
 
 /* ---- plum_frag: ports of a fragmented packet, from its first fragment --- */
 
@@ -425,8 +435,8 @@ struct frag {
 	__u64 seen; /* ns of CLOCK_MONOTONIC */
 	__be16 sport;
 	__be16 dport;
-	__u16 l4_bytes; /* length of the L4 header in the first fragment */
-	__u16 pad;
+	__u16 l4_header;   /* bytes of the L4 header in the first fragment */
+	__u16 policy_port; /* what policies compare: struct pkt */
 };
 PLUM_SIZE(frag, 16);
 
@@ -470,8 +480,8 @@ struct punt {
 	__u32 slot;
 	__u32 len;		     /* bytes of frame that follow */
 	__u8 frame[PLUM_PUNT_BYTES]; /* from the Ethernet header */
-	__u8 pad[2];
 };
+PLUM_SIZE(punt, 2064);
 
 /* plum_punt_rate, by slot: token bucket of the punt stage */
 struct punt_rate {

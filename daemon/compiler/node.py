@@ -44,6 +44,17 @@ def compile_node(
 
     Raises KeyError if the snapshot does not have `node`.
     """
+    with _uncollected():
+        return _compile_node(snapshot, node, devices, runtime, cache)
+
+
+def _compile_node(
+    snapshot: Snapshot,
+    node: str,
+    devices: Mapping[str, Device],
+    runtime: Runtime,
+    cache: Cache | None,
+) -> Compiled:
     own = snapshot.nodes[node]
     rows: Rows = {name: {} for name in APPLY_ORDER}
     rows.update(underlay_rows(snapshot.nodes.values(), own, runtime))
@@ -106,8 +117,7 @@ def _same(old: DomainInput, new: DomainInput) -> bool:
 
 def _compile(given: DomainInput) -> DomainRows | CompileError:
     try:
-        with _uncollected():
-            return compile_domain(given)
+        return compile_domain(given)
     except CompileError as error:
         return error
 

@@ -70,13 +70,16 @@ def mac_rows(interfaces: Iterable[Interface], seats: Sequence[Seat]) -> Table:
     for interface in interfaces:
         rows[MacKey(interface.vni, interface.mac)] = Port(0, 0, interface.router)
     own: set[MacKey] = set()
+    ports: dict[tuple[int, int], Port] = {}  # one value for all endpoints of a remote node
     claims: dict[MacKey, Seat | None] = {}
     for seat in seats:
         key = MacKey(seat.vni, seat.mac)
         if key not in own:
             own.add(key)
             if seat.node or seat.ifindex:
-                rows.setdefault(key, Port(seat.node, seat.ifindex, 0))
+                place = (seat.node, seat.ifindex)
+                port = ports.get(place) or ports.setdefault(place, Port(*place, 0))
+                rows.setdefault(key, port)
         for pair in seat.pairs:
             if pair.mac != seat.mac:
                 key = MacKey(seat.vni, pair.mac)

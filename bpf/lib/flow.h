@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLUM_FLOW_H
+#define PLUM_FLOW_H
+
+#include "parse.h"
+
+/* One direction of a packet's 5-tuple. */
+struct tuple {
+	__be32 saddr[4];
+	__be32 daddr[4];
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 family;
+	__u16 pad;
+	__u32 ctx;
+};
+
+static __always_inline void tuple_of(const struct pkt *p, struct tuple *t)
+{
+	addr_copy(t->saddr, p->saddr);
+	addr_copy(t->daddr, p->daddr);
+	t->sport = p->sport;
+	t->dport = p->dport;
+	t->proto = p->proto;
+	t->family = p->family;
+	t->pad = 0;
+	t->ctx = p->ctx;
+}
+
+static __always_inline void tuple_reverse_of(const struct pkt *p, __u32 ctx, struct tuple *t)
+{
+	addr_copy(t->saddr, p->daddr);
+	addr_copy(t->daddr, p->saddr);
+	t->sport = p->dport;
+	t->dport = p->sport;
+	t->proto = p->proto;
+	t->family = p->family;
+	t->pad = 0;
+	t->ctx = ctx;
+}
+
+static __always_inline void key4_of(const struct tuple *t, struct flow4_key *k)
+{
+	__builtin_memset(k, 0, sizeof(*k));
+	k->ctx = t->ctx;
+	k->saddr = t->saddr[3];
+	k->daddr = t->daddr[3];
+	k->sport = t->sport;
+	k->dport = t->dport;
+	k->proto = t->proto;
+}
+
+static __always_inline void key6_of(const struct tuple *t, struct flow6_key *k)
+{
+	__builtin_memset(k, 0, sizeof(*k));
+	k->ctx = t->ctx;
+	addr_copy(k->saddr, t->saddr);
+	addr_copy(k->daddr, t->daddr);
+	k->sport = t->sport;
+	k->dport = t->dport;
+	k->proto = t->proto;
+}
+
+static __always_inline struct flow *flow_get(const struct tuple *t)
+{
+	if (t->family == 4) {
+		struct flow4_key k;
+
+		key4_of(t, &k);
+		return bpf_map_lookup_elem(&plum_flow4, &k);
+	} else {
+		struct flow6_key k;
+
+		key6_of(t, &k);
+		return bpf_map_lookup_elem(&plum_flow6, &k);
+	}
+}
+
+static __always_inline long flow_put(const struct tuple *t, const struct flow *f)
+{
+	if (t->family == 4) {
+		struct flow4_key k;
+
+		key4_of(t, &k);
+		return bpf_map_update_elem(&plum_flow4, &k, f, BPF_ANY);
+	} else {
+		struct flow6_key k;
+
+		key6_of(t, &k);
+		return bpf_map_update_elem(&plum_flow6, &k, f, BPF_ANY);
+	}
+}
+
+/* How long a flow in this state may be idle. */
+static __always_inline __u64 flow_timeout_ns(const struct config *cfg, __u8 proto, __u8 state)
+{
+	__u32 s;
+
+	if (proto == IPPROTO_TCP)
+		s = state == FLOW_ESTABLISHED ? cfg->tcp_established_s : cfg->tcp_transient_s;
+	else if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
+		s = cfg->icmp_s;
+	else
+		s = state == FLOW_ESTABLISHED ? cfg->udp_stream_s : cfg->udp_s;
+	return (__u64)s * 1000 * 1000 * 1000;
+}
+
+static __always_inline bool flow_idle(const struct config *cfg, const struct flow *f, __u8 proto,
+				      __u64 now)
+{
+	return now > f->seen && now - f->seen > flow_timeout_ns(cfg, proto, f->state);
+}
+
+/* TCP, after RFC 9293: which state the packet in this direction leads to. `f`
+ * is the direction's own entry, `r` the other's. A reset counts only if it is
+ * exactly what the other side expects next (RFC 5961). */
+static __always_inline __u8 tcp_next_state(const struct pkt *p, const struct flow *f,
+					   const struct flow *r)
+{
+	bool reply = f->flags & FLOW_REPLY;
+
+	if (p->tcp_flags & TCP_RST) {
+		if (f->state == FLOW_NEW && reply)
+			return p->tcp_ack == r->tcp_end ? FLOW_CLOSED : f->state;
+		return p->tcp_seq == r->tcp_ack ? FLOW_CLOSED : f->state;
+	}
+	if (p->tcp_flags & TCP_SYN) {
+		if (f->state == FLOW_NEW && reply && (p->tcp_flags & TCP_ACK) &&
+		    p->tcp_ack == r->tcp_end)
+			return FLOW_SYN_RECEIVED;
+		return f->state;
+	}
+	if (p->tcp_flags & TCP_FIN) {
+		if (f->state < FLOW_ESTABLISHED && reply)
+			return f->state;
+		return r->flags & FLOW_FIN ? FLOW_CLOSED : FLOW_CLOSING;
+	}
+	if (f->state == FLOW_SYN_RECEIVED && !reply && p->tcp_ack - r->tcp_end < 0x40000000)
+		return FLOW_ESTABLISHED;
+	return f->state;
+}
+
+static __always_inline __u8 next_state(const struct pkt *p, const struct flow *f,
+				       const struct flow *r)
+{
+	if (p->proto == IPPROTO_TCP)
+		return p->frag == FRAG_LATER ? f->state : tcp_next_state(p, f, r);
+	return f->flags & FLOW_REPLY ? FLOW_ESTABLISHED : f->state;
+}
+
+/* Sequence space the packet takes (SYN and FIN count one). */
+static __always_inline __u32 tcp_end_of(const struct pkt *p)
+{
+	return p->tcp_seq + p->l4_bytes - p->l4_header + !!(p->tcp_flags & TCP_SYN) +
+	       !!(p->tcp_flags & TCP_FIN);
+}
+
+static __always_inline void flow_touch(struct flow *f, const struct pkt *p, __u32 bytes)
+{
+	f->seen = p->now;
+	f->packets++;
+	f->bytes += bytes;
+	if (p->proto == IPPROTO_TCP && p->frag != FRAG_LATER && !(p->tcp_flags & TCP_RST)) {
+		if (p->tcp_flags & TCP_ACK)
+			f->tcp_ack = p->tcp_ack;
+		f->tcp_end = tcp_end_of(p);
+		if (p->tcp_flags & TCP_FIN)
+			f->flags |= FLOW_FIN;
+	}
+}
+
+static __always_inline __u64 epoch_of(__u32 slot)
+{
+	const struct epoch *e = bpf_map_lookup_elem(&plum_epoch, &slot);
+
+	return e ? e->value : 0;
+}
+
+/* The slot whose epoch settles flows of this packet's context. */
+static __always_inline __u32 judge_slot(const struct pkt *p)
+{
+	return p->from_underlay ? p->out_slot : p->in_slot;
+}
+
+/* An ICMP error belongs to a flow if what it quotes is that flow's other
+ * direction (RFC 5508). The flow must be current: after a change its next
+ * packet decides. */
+static __always_inline bool icmp_error_related(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 off = p->l4_off + 8;
+	struct tuple t = { .ctx = p->ctx, .family = p->family };
+	__u8 ports[8] = {};
+	__u8 l4_type, l4_code;
+	const struct flow *f;
+	__be32 quoted_source[4];
+
+	if (p->family == 4) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)) < 0 || ip.version != 4 ||
+		    ip.ihl < 5)
+			return false;
+		addr_from4(t.saddr, ip.daddr);
+		addr_from4(t.daddr, ip.saddr);
+		t.proto = ip.protocol;
+		off += ip.ihl * 4;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)) < 0 || ip.version != 6)
+			return false;
+		addr_copy(t.saddr, ip.daddr.in6_u.u6_addr32);
+		addr_copy(t.daddr, ip.saddr.in6_u.u6_addr32);
+		t.proto = ip.nexthdr;
+		off += sizeof(ip);
+	}
+	addr_copy(quoted_source, t.daddr);
+	if (!addr_equal(quoted_source, p->daddr))
+		return false;
+	if (t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP || t.proto == NEXTHDR_SCTP ||
+	    t.proto == IPPROTO_ICMP || t.proto == IPPROTO_ICMPV6) {
+		if (bpf_skb_load_bytes(skb, off, ports, sizeof(ports)) < 0)
+			return false;
+	}
+	if (t.proto == IPPROTO_ICMP || t.proto == IPPROTO_ICMPV6) {
+		l4_type = ports[0];
+		l4_code = ports[1];
+		icmp_ports(t.family, l4_type, l4_code, *(__be16 *)(ports + 4), &t.dport, &t.sport);
+	} else {
+		t.dport = *(__be16 *)ports;
+		t.sport = *(__be16 *)(ports + 2);
+	}
+	f = flow_get(&t);
+	return f && f->epoch == p->epoch;
+}
+
+/*
+ * stage FLOW_LOOKUP on the slow path: is the packet part of a connection, and
+ * is the decision about it still good? What begins no connection and belongs
+ * to none is refused here.
+ */
+static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *p,
+					     const struct config *cfg)
+{
+	const struct flow *f, *r = NULL;
+	struct tuple t;
+
+	p->stage = STAGE_FLOW_LOOKUP;
+	p->epoch = epoch_of(judge_slot(p));
+	tuple_of(p, &t);
+	f = flow_get(&t);
+	if (f && flow_idle(cfg, f, p->proto, p->now)) {
+		tuple_reverse_of(p, f->reverse_ctx, &t);
+		r = flow_get(&t);
+		if (!r || flow_idle(cfg, r, p->proto, p->now))
+			f = NULL;
+	}
+	if (f) {
+		p->known = true;
+		p->state = f->state;
+		p->rule = f->rule;
+		p->reply = f->flags & FLOW_REPLY;
+		p->judged = f->epoch == p->epoch;
+		p->quota_slot = f->owner;
+		if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+		    (f->state == FLOW_CLOSED || (p->reply && f->state == FLOW_NEW))) {
+			p->reopen = true;
+			p->judged = false;
+			p->reply = false;
+		}
+		return NEXT;
+	}
+	if (p->icmp_error) {
+		p->related = icmp_error_related(skb, p);
+		return p->related ? NEXT : DROP(ICMP_UNRELATED);
+	}
+	if (p->frag == FRAG_LATER)
+		return DROP(FRAGMENT_FIRST); /* its first fragment made no flow */
+	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return DROP(TCP_NO_HANDSHAKE);
+	if ((p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) &&
+	    icmp_is_reply(p->family, p->icmp_type))
+		return DROP(ICMP_UNRELATED);
+	return NEXT;
+}
+
+/* Charges a new connection to the endpoint that causes it here. */
+static __always_inline int charge(struct pkt *p)
+{
+	__u32 slot = p->from_underlay ? p->out_slot : p->in_slot;
+	__u32 limit = p->from_underlay ? p->out_quota : p->in_quota;
+	struct quota *q = bpf_map_lookup_elem(&plum_quota, &slot);
+
+	p->quota_slot = slot;
+	if (!q)
+		return DROP(FLOW_QUOTA);
+	if (__sync_fetch_and_add(&q->flows, 1) < limit)
+		return NEXT;
+	__sync_fetch_and_add(&q->flows, -1ull);
+	return DROP(FLOW_QUOTA);
+}
+
+static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
+{
+	f->epoch = p->epoch;
+	f->rule = p->rule;
+	f->slot = judge_slot(p);
+	f->owner = p->quota_slot;
+	f->out_slot = p->out_slot;
+	f->out_ifindex = p->out_ifindex;
+	f->node = p->out_node;
+	f->vni = p->out_vni;
+	f->mtu = p->out_mtu;
+	__builtin_memcpy(f->in_dmac, p->dmac, 6);
+	__builtin_memcpy(f->in_smac, p->smac, 6);
+	__builtin_memcpy(f->out_dmac, p->out_dmac, 6);
+	__builtin_memcpy(f->out_smac, p->out_smac, 6);
+	f->entropy = (__u16)(49152 + (p->hash & 0x3fff));
+	f->hops = p->hops;
+	f->flags |= FLOW_RESOLVED;
+	if (p->routed)
+		f->flags |= FLOW_ROUTED;
+	else
+		f->flags &= ~FLOW_ROUTED;
+	if (p->out_flags & EP_TAP)
+		f->flags |= FLOW_TAP;
+	else
+		f->flags &= ~FLOW_TAP;
+}
+
+/* Both entries of a new connection, the answering one without a way yet: its
+ * first packet will find it. */
+static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 bytes)
+{
+	struct flow f = { .created = p->now, .reverse_ctx = p->out_ifindex };
+	int rc;
+
+	if (!p->reopen || !p->known) {
+		rc = charge(p);
+		if (rc)
+			return rc;
+	}
+	if (!p->out_ifindex)
+		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
+	fill_forwarding(&f, p);
+	flow_touch(&f, p, bytes);
+	if (flow_put(t, &f) < 0)
+		return DROP(FLOW_TABLE);
+	tuple_reverse_of(p, f.reverse_ctx, t);
+	__builtin_memset(&f, 0, sizeof(f));
+	f.created = p->now;
+	f.seen = p->now;
+	f.epoch = p->epoch;
+	f.rule = p->rule;
+	f.owner = p->quota_slot;
+	f.reverse_ctx = p->ctx;
+	f.flags = FLOW_REPLY;
+	f.slot = p->out_ifindex ? p->out_slot : p->in_slot;
+	if (p->out_ifindex && !p->from_underlay)
+		f.epoch = epoch_of(p->out_slot);
+	return flow_put(t, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
+}
+
+/* A packet of a known connection: note what it changes. */
+static __always_inline int update_known(struct pkt *p, struct tuple *t, __u32 bytes)
+{
+	struct flow *f = flow_get(t);
+	struct flow *r = NULL;
+	struct tuple back;
+
+	if (!f)
+		return DROP(FLOW_TABLE); /* evicted since the lookup */
+	tuple_reverse_of(p, f->reverse_ctx, &back);
+	r = flow_get(&back);
+	if (r) {
+		__u8 state = next_state(p, f, r);
+
+		if (state != f->state)
+			r->state = state;
+		f->state = state;
+	}
+	flow_touch(f, p, bytes);
+	if (!p->judged || !(f->flags & FLOW_RESOLVED)) {
+		struct flow now = *f;
+
+		fill_forwarding(&now, p);
+		return flow_put(t, &now) < 0 ? DROP(FLOW_TABLE) : NEXT;
+	}
+	return NEXT;
+}
+
+/* stage FLOW_INSTALL: remember the decision. ICMP errors leave no trace. */
+static __always_inline int stage_flow_install(struct pkt *p, __u32 bytes)
+{
+	struct tuple t;
+
+	p->stage = STAGE_FLOW_INSTALL;
+	if (p->related)
+		return NEXT;
+	tuple_of(p, &t);
+	if (p->known && !p->reopen)
+		return update_known(p, &t, bytes);
+	return install_new(p, &t, bytes);
+}
+
+#endif /* PLUM_FLOW_H */

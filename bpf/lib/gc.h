@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLUM_GC_H
+#define PLUM_GC_H
+
+#include "flow.h"
+
+/*
+ * Flow collection, run by plumd every few seconds through BPF_PROG_RUN. The
+ * datapath itself treats an idle entry as absent, so nothing depends on when
+ * this runs; it gives the memory back and corrects the quota counters, which
+ * evictions by the LRU leave too high.
+ */
+
+struct gc_run {
+	struct gc_args *args;
+	const struct config *cfg;
+	__u64 now;
+};
+
+static __always_inline bool gc_concerns(const struct gc_run *run, const struct flow *f)
+{
+	__u32 slot = run->args->purge_slot;
+
+	return slot != DROP_SLOT_NODE && (f->slot == slot || f->owner == slot ||
+					  (f->out_ifindex && f->out_slot == slot));
+}
+
+static __always_inline void gc_keep(struct gc_run *run, const struct flow *f)
+{
+	struct quota *q;
+	__u32 slot = f->owner;
+
+	run->args->kept++;
+	if (f->flags & FLOW_REPLY)
+		return;
+	q = bpf_map_lookup_elem(&plum_quota, &slot);
+	if (q)
+		q->counted++;
+}
+
+static long gc_step4(void *map, struct flow4_key *key, struct flow *f, struct gc_run *run)
+{
+	struct flow4_key back = {};
+	const struct flow *r;
+
+	if (!gc_concerns(run, f)) {
+		back.ctx = f->reverse_ctx;
+		back.saddr = key->daddr;
+		back.daddr = key->saddr;
+		back.sport = key->dport;
+		back.dport = key->sport;
+		back.proto = key->proto;
+		r = bpf_map_lookup_elem(&plum_flow4, &back);
+		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
+		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {
+			gc_keep(run, f);
+			return 0;
+		}
+	}
+	if (!bpf_map_delete_elem(&plum_flow4, key))
+		run->args->collected++;
+	return 0;
+}
+
+static long gc_step6(void *map, struct flow6_key *key, struct flow *f, struct gc_run *run)
+{
+	struct flow6_key back = {};
+	const struct flow *r;
+
+	if (!gc_concerns(run, f)) {
+		back.ctx = f->reverse_ctx;
+		addr_copy(back.saddr, key->daddr);
+		addr_copy(back.daddr, key->saddr);
+		back.sport = key->dport;
+		back.dport = key->sport;
+		back.proto = key->proto;
+		r = bpf_map_lookup_elem(&plum_flow6, &back);
+		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
+		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {
+			gc_keep(run, f);
+			return 0;
+		}
+	}
+	if (!bpf_map_delete_elem(&plum_flow6, key))
+		run->args->collected++;
+	return 0;
+}
+
+static long gc_forget(void *map, __u32 *slot, struct quota *q, void *unused)
+{
+	q->counted = 0;
+	return 0;
+}
+
+static long gc_settle(void *map, __u32 *slot, struct quota *q, void *unused)
+{
+	q->flows = q->counted;
+	return 0;
+}
+
+SEC("syscall")
+int plum_flow_gc(struct gc_args *args)
+{
+	struct gc_run run = { .args = args, .cfg = config(), .now = bpf_ktime_get_ns() };
+
+	if (!run.cfg)
+		return 1;
+	args->kept = 0;
+	args->collected = 0;
+	bpf_for_each_map_elem(&plum_quota, gc_forget, NULL, 0);
+	bpf_for_each_map_elem(&plum_flow4, gc_step4, &run, 0);
+	bpf_for_each_map_elem(&plum_flow6, gc_step6, &run, 0);
+	bpf_for_each_map_elem(&plum_quota, gc_settle, NULL, 0);
+	return 0;
+}
+
+#endif /* PLUM_GC_H */

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLUM_POLICY_H
+#define PLUM_POLICY_H
+
+#include "pkt.h"
+
+#define SPAN_STEPS 17 /* halvings of 65536 spans */
+
+struct decision {
+	__u64 rule;
+	__u32 order;
+	__u32 action;
+};
+
+/* Last span that starts at or before the port. */
+static __noinline int find_span(__u64 list, __u32 spans, __u16 port, struct decision *best)
+{
+	struct span_key key = { .list = list };
+	const struct span *hit = NULL;
+	__u32 low = 0, high = spans;
+
+	if (!best)
+		return 0;
+	for (int i = 0; i < SPAN_STEPS; i++) {
+		const struct span *s;
+
+		if (low >= high)
+			break;
+		key.index = (low + high) / 2;
+		s = bpf_map_lookup_elem(&plum_span, &key);
+		if (!s)
+			return 0;
+		if (s->first <= port) {
+			hit = s;
+			low = key.index + 1;
+		} else {
+			high = key.index;
+		}
+	}
+	if (hit && hit->action != ACTION_NONE && hit->order < best->order) {
+		best->rule = hit->rule;
+		best->order = hit->order;
+		best->action = hit->action;
+	}
+	return 0;
+}
+
+static __always_inline void try_class(__u64 set, __u64 peer_class, __u32 proto, __u16 port,
+				      struct decision *best)
+{
+	struct verdict_key key = { .set = set, .peer_class = peer_class, .proto = proto };
+	const struct verdict *v = bpf_map_lookup_elem(&plum_verdict, &key);
+
+	if (v)
+		find_span(v->list, v->spans, port, best);
+}
+
+/* Policy class of an address that may be no endpoint's. */
+static __always_inline __u64 peer_class_of(__u32 domain, const __be32 *addr)
+{
+	struct host_key hk = { .domain = domain };
+	struct peer_key pk = { .prefixlen = 32 + 128, .domain = domain };
+	const struct host *host;
+	const struct peer *peer;
+
+	addr_copy(hk.addr, addr);
+	host = bpf_map_lookup_elem(&plum_host, &hk);
+	if (host && !host->router)
+		return host->peer_class;
+	addr_copy(pk.addr, addr);
+	peer = bpf_map_lookup_elem(&plum_peer, &pk);
+	return peer ? peer->peer_class : 0;
+}
+
+static __always_inline void count_rule(__u32 domain, __u64 rule)
+{
+	struct rule_key key = { .rule = rule, .domain = domain };
+	struct rule_stat one = { .hits = 1 };
+	struct rule_stat *stat = bpf_map_lookup_elem(&plum_rule_stat, &key);
+
+	if (stat)
+		stat->hits++;
+	else
+		bpf_map_update_elem(&plum_rule_stat, &key, &one, BPF_ANY);
+}
+
+/* First rule of the set that matches, else the endpoint's default. */
+static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_class, __u16 port,
+					  bool by_default)
+{
+	struct decision best = { .order = ~0u };
+
+	if (set) {
+		try_class(set, 0, p->policy_proto, port, &best);
+		if (peer_class)
+			try_class(set, peer_class, p->policy_proto, port, &best);
+	}
+	p->rule = best.rule;
+	count_rule(p->domain, best.rule);
+	if (best.action == ACTION_NONE)
+		return by_default;
+	return best.action == ACTION_ALLOW;
+}
+
+/* What the connection's first packet was sent to: a reply carries it as source. */
+static __always_inline __u16 original_port(const struct pkt *p)
+{
+	if (!p->reply)
+		return p->policy_port;
+	switch (p->policy_proto) {
+	case PROTO_ICMP:
+		return 8 << 8;
+	case PROTO_ICMP6:
+		return 128 << 8;
+	case PROTO_OTHER:
+		return p->policy_port;
+	default:
+		return bpf_ntohs(p->sport);
+	}
+}
+
+/*
+ * stages EGRESS_POLICY and INGRESS_POLICY. A connection is judged by what its
+ * first packet was: when a reply is judged again after a change, the ends swap
+ * roles.
+ */
+static __always_inline int stage_sender_policy(struct pkt *p)
+{
+	__u64 set = p->reply ? p->in_ingress_set : p->in_egress_set;
+	__u32 flag = p->reply ? EP_INGRESS_ALLOW : EP_EGRESS_ALLOW;
+	__u64 peer = p->dst_class_known ? p->dst_class : peer_class_of(p->domain, p->daddr);
+
+	p->stage = p->reply ? STAGE_INGRESS_POLICY : STAGE_EGRESS_POLICY;
+	if (policy_allows(p, set, peer, original_port(p), p->in_flags & flag))
+		return NEXT;
+	return p->reply ? DROP(POLICY_INGRESS) : DROP(POLICY_EGRESS);
+}
+
+static __always_inline int stage_receiver_policy(struct pkt *p)
+{
+	__u64 set = p->reply ? p->out_egress_set : p->out_ingress_set;
+	__u32 flag = p->reply ? EP_EGRESS_ALLOW : EP_INGRESS_ALLOW;
+
+	p->stage = p->reply ? STAGE_EGRESS_POLICY : STAGE_INGRESS_POLICY;
+	if (policy_allows(p, set, peer_class_of(p->domain, p->saddr), original_port(p),
+			  p->out_flags & flag))
+		return NEXT;
+	return p->reply ? DROP(POLICY_EGRESS) : DROP(POLICY_INGRESS);
+}
+
+#endif /* PLUM_POLICY_H */

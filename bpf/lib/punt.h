@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLUM_PUNT_H
+#define PLUM_PUNT_H
+
+#include "port_security.h"
+
+#define SECOND_NS (1000ull * 1000 * 1000)
+
+static __always_inline bool punt_allowed(const struct pkt *p)
+{
+	const struct config *cfg = config();
+	__u32 slot = p->in_slot;
+	struct punt_rate *rate = bpf_map_lookup_elem(&plum_punt_rate, &slot);
+
+	if (!cfg || !rate)
+		return false;
+	if (p->now - rate->window > SECOND_NS) {
+		rate->window = p->now;
+		rate->count = 0;
+	}
+	return __sync_fetch_and_add(&rate->count, 1) < cfg->punt_per_s;
+}
+
+static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_kind kind)
+{
+	__u32 len = skb->len;
+	struct punt *to;
+
+	if (!punt_allowed(p))
+		return DROP(PUNT_LIMIT);
+	if (len > PLUM_PUNT_BYTES)
+		return DROP(RESPONDER);
+	to = bpf_ringbuf_reserve(&plum_punt, sizeof(*to), 0);
+	if (!to)
+		return DROP(PUNT_FULL);
+	to->kind = kind;
+	to->ifindex = p->in_ifindex;
+	to->slot = p->in_slot;
+	to->len = len;
+	/* The verifier wants to see a bound it can follow. */
+	if (len < 1 || bpf_skb_load_bytes(skb, 0, to->frame, ((len - 1) & 0x7ff) + 1) < 0) {
+		bpf_ringbuf_discard(to, 0);
+		return DROP(TRUNCATED);
+	}
+	bpf_ringbuf_submit(to, 0);
+	return CONSUMED;
+}
+
+/* stage PUNT: DHCP and router solicitations go to plumd's responders. */
+static __always_inline int stage_punt(struct __sk_buff *skb, struct pkt *p)
+{
+	p->stage = STAGE_PUNT;
+	if (p->frag)
+		return NEXT;
+	if (p->proto == IPPROTO_UDP) {
+		if (p->family == 4 && p->sport == bpf_htons(DHCP4_CLIENT) &&
+		    p->dport == bpf_htons(DHCP4_SERVER))
+			return p->in_flags & EP_DHCP4 ? punt(skb, p, PUNT_DHCP4) : DROP(RESPONDER);
+		if (p->family == 6 && p->sport == bpf_htons(DHCP6_CLIENT) &&
+		    p->dport == bpf_htons(DHCP6_SERVER))
+			return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_DHCP6) : DROP(RESPONDER);
+	}
+	if (p->proto == IPPROTO_ICMPV6 && p->icmp_type == ND_ROUTER_SOLICIT)
+		return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_RS) : DROP(RESPONDER);
+	return NEXT;
+}
+
+#endif /* PLUM_PUNT_H */

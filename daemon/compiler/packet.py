@@ -1,0 +1,71 @@
+"""A packet, as far as verdicts depend on it, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.abi import Drop, Stage
+from daemon.model.base import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """First packet of a new connection, as an endpoint sends it."""
+
+    smac: str
+    dmac: str
+    src: Address
+    dst: Address
+    protocol: int
+    """IP protocol number; of IPv6 the one behind extension headers."""
+    sport: int = 0
+    dport: int = 0
+    icmp_type: int = 0
+    icmp_code: int = 0
+    ttl: int = 64
+    length: int = 100
+    """Bytes of the IP packet."""
+    flow_hash: int = 0
+    """Chooses among next hops: remainder by their number."""
+
+
+class Outcome(StrEnum):
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    ANSWERED = "answered"  # it is for a virtual router, which answers an echo request
+    FLOODED = "flooded"  # see `copies`
+    SENT = "sent"  # to a node whose rows are not at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    node: int  # index in the zone
+    stage: Stage
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    outcome: Outcome
+    node: int
+    """Where its way ends; for SENT where it goes."""
+    drop: Drop = Drop.NONE
+    egress_rule: int | None = None
+    """Rule that decided on the way out; 0 the domain's default, None not asked."""
+    ingress_rule: int | None = None
+    ifindex: int = 0
+    """Of the local device on `node` it is delivered to."""
+    vni: int = 0
+    """Bridge it is delivered on, or tunnelled with."""
+    smac: str = ""
+    dmac: str = ""
+    ttl: int = 0
+    steps: tuple[Step, ...] = ()
+    copies: tuple[Prediction, ...] = ()
+    """Of FLOODED: one for each member of the replication list."""
+
+    @property
+    def rule(self) -> int | None:
+        """The rule that had the last word."""
+        return self.egress_rule if self.ingress_rule is None else self.ingress_rule
