@@ -120,8 +120,9 @@ def check_references(tables: Tables) -> None:
             assert Hop.unpack(hop).vni.to_bytes(4, "little") in tables["plum_bridge"]
     for key in tables["plum_flood"]:
         flood = FloodKey.unpack(key)
-        assert flood.index == 0 or FloodKey(flood.vni, flood.index - 1).pack() in (
-            tables["plum_flood"]
+        assert (
+            flood.index == 0
+            or FloodKey(flood.vni, flood.index - 1).pack() in (tables["plum_flood"])
         )
 
 
