@@ -215,7 +215,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 
 	if (rc)
 		return rc;
-	if (!p->judged && !p->related) {
+	if (!p->judged && !p->exempt) {
 		if (!p->from_underlay) {
 			rc = stage_sender_policy(p);
 			if (rc)

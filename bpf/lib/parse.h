@@ -16,6 +16,16 @@
 #define IPV6_MAX_HEADERS 6
 #define NEXTHDR_SCTP 132
 
+#define ND_ROUTER_SOLICIT 133
+#define ND_ROUTER_ADVERT 134
+#define ND_NEIGHBOUR_SOLICIT 135
+#define ND_NEIGHBOUR_ADVERT 136
+#define ND_REDIRECT 137
+#define ICMP_REDIRECT 5
+#define MLD_FIRST 130
+#define MLD_LAST 132
+#define MLD2_REPORT 143
+
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
@@ -258,6 +268,11 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct pkt *p)
 	p->icmp_code = icmp.code;
 	p->icmp_error = icmp_is_error(p->family, icmp.type);
 	p->policy_port = (__u16)(icmp.type << 8 | icmp.code);
+	if (p->family == 6 && !p->frag) {
+		p->nd = icmp.type == ND_NEIGHBOUR_SOLICIT || icmp.type == ND_NEIGHBOUR_ADVERT;
+		p->listener = (icmp.type >= MLD_FIRST && icmp.type <= MLD_LAST) ||
+			      icmp.type == MLD2_REPORT;
+	}
 	icmp_ports(p->family, icmp.type, icmp.code, icmp.id, &p->sport, &p->dport);
 	return NEXT;
 }
@@ -297,6 +312,7 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 	default:
 		p->policy_proto = PROTO_OTHER;
 		p->policy_port = p->proto;
+		p->listener = p->family == 4 && p->proto == IPPROTO_IGMP;
 		return NEXT;
 	}
 	if (rc == DROP(TRUNCATED) && p->frag == FRAG_FIRST)

@@ -56,6 +56,8 @@ struct pkt {
 	__u8 frag;	 /* enum frag_kind */
 	bool dont_fragment;
 	bool icmp_error;
+	bool nd;	 /* neighbour solicitation or advertisement */
+	bool listener;	 /* IGMP or MLD: says who listens to a group */
 	__u32 frag_id;
 	__u32 frag_off;	 /* bytes */
 	__u32 tcp_seq;
@@ -73,7 +75,7 @@ struct pkt {
 	bool judged;	 /* flow exists and is current: policies are settled */
 	bool known;	 /* flow exists */
 	bool reply;	 /* packet goes against the connection's direction */
-	bool related;	 /* ICMP error about a known flow */
+	bool exempt;	 /* no policy, no flow: ICMP error about a known flow, ND */
 	bool reopen;	 /* SYN on a closed connection: decide as if new */
 	__u8 state;
 

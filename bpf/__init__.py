@@ -1,0 +1,1 @@
+"""The datapath's C sources; a build puts the compiled objects beside them."""
