@@ -7,12 +7,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from daemon.datapath.loader import Datapath
 from daemon.drivers.filters import Filters
 from daemon.drivers.links import Links, Veth
 from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.drivers.netlink import Netlink
 from daemon.drivers.netns import entered
+
+pytestmark = pytest.mark.privileged
 
 MakeNamespace = Callable[[], Path]
 

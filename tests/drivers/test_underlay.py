@@ -21,6 +21,8 @@ from daemon.drivers.links import Links, Veth
 from daemon.drivers.netlink import Netlink
 from daemon.drivers.netns import Inside, configure, entered, netlink_in
 
+pytestmark = pytest.mark.privileged
+
 MakeNamespace = Callable[[], Path]
 VTEPS = [ip_address("192.0.2.7"), ip_address("2001:db8::7")]
 
