@@ -24,7 +24,7 @@ static __always_inline void flood_local(struct flood_run *run, __u32 ifindex)
 
 	if (!ep || ifindex == p->in_ifindex)
 		return;
-	if (p->family) {
+	if (p->family && !p->nd) {
 		p->out_ingress_set = ep->ingress_set;
 		p->out_flags = ep->flags;
 		if (stage_receiver_policy(p)) {
@@ -91,7 +91,8 @@ static long flood_step(__u32 index, struct flood_run *run)
 /*
  * stage FLOOD: head-end replication of broadcast, multicast and unknown
  * unicast: local members first, then one copy per node that has members. What
- * came by a tunnel stays on this node.
+ * came by a tunnel stays on this node. IGMP and MLD end here: every member
+ * hears every group, so nobody needs to know who listens.
  */
 static __always_inline int stage_flood(struct __sk_buff *skb, struct pkt *p,
 				       const struct config *cfg)
@@ -103,11 +104,13 @@ static __always_inline int stage_flood(struct __sk_buff *skb, struct pkt *p,
 	p->stage = STAGE_FLOOD;
 	if (!b)
 		return DROP(VNI);
+	if (p->listener)
+		return CONSUMED;
 	if (!(b->flags & BRIDGE_FLOOD))
 		return DROP(FLOOD_OFF);
 	if (p->family && p->l3_bytes > b->mtu)
 		return DROP(MTU);
-	if (p->family && !p->from_underlay) {
+	if (p->family && !p->nd && !p->from_underlay) {
 		int rc = stage_sender_policy(p);
 
 		if (rc)

@@ -247,6 +247,10 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 	struct tuple t;
 
 	p->stage = STAGE_FLOW_LOOKUP;
+	if (p->nd) {
+		p->exempt = true; /* as ARP is: checked by its sender's node */
+		return NEXT;
+	}
 	p->epoch = epoch_of(judge_slot(p));
 	tuple_of(p, &t);
 	f = flow_get(&t);
@@ -272,8 +276,8 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 		return NEXT;
 	}
 	if (p->icmp_error) {
-		p->related = icmp_error_related(skb, p);
-		return p->related ? NEXT : DROP(ICMP_UNRELATED);
+		p->exempt = icmp_error_related(skb, p);
+		return p->exempt ? NEXT : DROP(ICMP_UNRELATED);
 	}
 	if (p->frag == FRAG_LATER)
 		return DROP(FRAGMENT_FIRST); /* its first fragment made no flow */
@@ -396,7 +400,7 @@ static __always_inline int stage_flow_install(struct pkt *p, __u32 bytes)
 	struct tuple t;
 
 	p->stage = STAGE_FLOW_INSTALL;
-	if (p->related)
+	if (p->exempt)
 		return NEXT;
 	tuple_of(p, &t);
 	if (p->known && !p->reopen)
