@@ -196,7 +196,7 @@ class Oracle:
     def spoofed(self, source: Endpoint, packet: Packet) -> str:
         if packet.protocol == 17 and packet.sport == (67 if packet.src.version == 4 else 547):
             return "ROGUE_DHCP"
-        if packet.protocol == 58 and packet.icmp_type in (134, 137):
+        if (packet.protocol, packet.icmp_type) in ((1, 5), (58, 134), (58, 137)):
             return "ROGUE_RA"
         sources: list[tuple[str, Network | Address]] = []
         sources += [(source.mac, address) for address in source.addresses]

@@ -275,7 +275,7 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
         protocol=protocol,
         sport=random.choice((40000,) * 30 + (67, 547)),
         dport=random.choice(PORTS),
-        icmp_type=random.choice((8, 13, 128, 128, 8, 128, 8, 255, 0, 3, 129, 134)),
+        icmp_type=random.choice((8, 13, 128, 128, 8, 128, 8, 255, 0, 3, 5, 129, 134)),
         icmp_code=random.choice((0, 0, 1, 255)),
         ttl=random.choice((64, 64, 64, 64, 64, 64, 255, 255, 4, 3, 2, 1)),
         length=random.choice((60,) * 40 + (1280, 1281, 1400, 1401, 1430, 1431, 1450, 1451, 1550)),

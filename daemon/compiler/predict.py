@@ -29,7 +29,8 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
 A flooded packet passes MTU and 8 once, and 9 for each member of the replication
 list but the sender; a MAC that nobody has on the receiving node either goes to
 its local members, or is FLOOD_OFF. ARP, neighbour and router solicitations and
-DHCP requests are answered after 3 and not predicted.
+DHCP requests are answered after 3, IGMP and MLD end in FLOOD; they open no
+connection and are not predicted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ MAX_ROUTERS = 4
 _UNRELATED = {1: frozenset({0, 3, 4, 5, 11, 12, 14, 16, 18}), 58: frozenset({*range(128), 129})}
 _ECHO_REQUEST = {1: 8, 58: 128}
 _DHCP_SERVER = {4: 67, 6: 547}
-_ROUTER_ADVERT, _REDIRECT = 134, 137
+_ROUTERS_ONLY = {1: frozenset({5}), 58: frozenset({134, 137})}  # adverts and redirects
 _MAX_UNICAST4 = 0xDFFFFFFF
 
 
@@ -139,7 +140,7 @@ class _Walk:
             raise _Dropped(Drop.SOURCE_MAC)
         if packet.protocol == 17 and packet.sport == _DHCP_SERVER[packet.src.version]:
             raise _Dropped(Drop.ROGUE_DHCP)
-        if packet.protocol == 58 and packet.icmp_type in (_ROUTER_ADVERT, _REDIRECT):
+        if packet.icmp_type in _ROUTERS_ONLY.get(packet.protocol, ()):
             raise _Dropped(Drop.ROGUE_RA)
         if not rows.may_send(ep.slot, smac, self._src):
             own = rows.may_send(ep.slot, ep.mac, self._src)
