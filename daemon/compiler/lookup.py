@@ -89,7 +89,7 @@ class Lookup:
         return cast(Hop, self._rows["plum_hop"][HopKey(route.group, flow_hash % route.hops)])
 
     def flood(self, vni: int) -> list[Flood]:
-        members = []
+        members: list[Flood] = []
         while (row := self._rows["plum_flood"].get(FloodKey(vni, len(members)))) is not None:
             members.append(cast(Flood, row))
         return members

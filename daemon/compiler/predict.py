@@ -188,12 +188,12 @@ class _Walk:
         self._step(Stage.INGRESS_POLICY)
         peer = rows.peer_class(ep.domain, self._src)
         action, rule = rows.decide(ep.ingress_set, peer, self._packet)
-        self._now = replace(self._now, ingress_rule=rule)
+        self._now = replace(self._now, ingress_rule=rule, ifindex=ifindex)
         default = ep.flags & EpFlag.INGRESS_ALLOW
         if action is PolicyAction.DENY or (action is PolicyAction.NONE and not default):
             raise _Dropped(Drop.POLICY_INGRESS)
         self._step(Stage.DELIVER, f"ifindex {ifindex}")
-        return replace(self._now, outcome=Outcome.DELIVERED, ifindex=ifindex)
+        return replace(self._now, outcome=Outcome.DELIVERED)
 
     def _from_underlay(self, node: int, vni: int) -> Prediction:
         self._now = replace(self._now, node=node)

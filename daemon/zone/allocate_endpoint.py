@@ -52,7 +52,7 @@ class EndpointAllocator:
         return made
 
     def _endpoint(
-        self, path: str, addresses: tuple[Address, ...], given: set[tuple[str, str | None]]
+        self, path: str, addresses: tuple[Address, ...], given: set[tuple[str, str]]
     ) -> Endpoint:
         tenant, _, name = path.split("/")
         spec = self.edit.endpoints[path]

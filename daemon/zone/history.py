@@ -52,7 +52,7 @@ async def rollback(
         await get_revision(store, seq)
 
     async def prepare(state: ZoneState) -> Work:
-        later = await _revisions_after(store, seq)
+        later = await _revisions_after(store, seq, state)
         plan = await asyncio.to_thread(_plan_target, state, _undo(later))
         return Work(plan, comment or f"back to revision {seq}")
 
@@ -96,7 +96,7 @@ async def revert(store: Store, seq: int, *, clock: Clock = time.time) -> Result 
         item = await store.get(confirm_key(seq))
         if item is None:
             raise _SettledError
-        revisions = await _revisions_after(store, seq - 1)
+        revisions = await _revisions_after(store, seq - 1, state)
         plan = await asyncio.to_thread(_plan_revert, state, revisions)
         guard = Compare(item.key, item.mod_revision)
         return Work(plan, f"revision {seq} was not confirmed", (guard,), (Delete(item.key),))
@@ -112,10 +112,10 @@ class _SettledError(Exception):
     """Somebody else confirmed or reverted it."""
 
 
-async def _revisions_after(store: Store, seq: int) -> list[Revision]:
-    """Oldest first."""
+async def _revisions_after(store: Store, seq: int, state: ZoneState) -> list[Revision]:
+    """Oldest first, up to the one that made this state."""
     listing = await store.list(HISTORY)
-    later = [item for item in listing.items if seq_of(item.key) > seq]
+    later = [item for item in listing.items if seq < seq_of(item.key) <= state.counters.seq]
     return [Revision.model_validate_json(item.value) for item in later]
 
 

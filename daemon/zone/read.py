@@ -35,18 +35,23 @@ def snapshot_of(listing: Listing) -> Snapshot:
 
 
 async def read_snapshot(store: Store) -> Snapshot:
-    """All objects as they were together at `revision`; watch OBJECT_PREFIXES from there.
+    """All objects as they were together at `revision`; watch OBJECT_PREFIXES from there."""
+    _, snapshot = await read_together(store)
+    return snapshot
+
+
+async def read_together(store: Store) -> tuple[Item | None, Snapshot]:
+    """What keys.ZONE holds and the objects that go with it.
 
     History is not read: it outgrows the objects. Several listings are one state
     when no change of the zone fell between the first and the last.
     """
     while True:
-        before = await store.get(ZONE)
+        zone = await store.get(ZONE)
         listings = [await store.list(prefix) for prefix in OBJECT_PREFIXES]
-        after = await store.get(ZONE)
-        if _mod_revision(before) == _mod_revision(after):
+        if _mod_revision(await store.get(ZONE)) == _mod_revision(zone):
             items = (item for listing in listings for item in listing.items)
-            return _snapshot(items, max(listing.revision for listing in listings))
+            return zone, _snapshot(items, max(listing.revision for listing in listings))
 
 
 def advance(snapshot: Snapshot, batch: Batch) -> Snapshot:

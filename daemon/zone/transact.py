@@ -22,7 +22,7 @@ from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
 from daemon.zone.plan import Change, Plan
-from daemon.zone.read import encode, read_snapshot
+from daemon.zone.read import encode, read_together
 from daemon.zone.revision import Pending, Revision, Verb, record
 
 ATTEMPTS = 100
@@ -65,10 +65,9 @@ class Result:
 
 
 async def read_zone(store: Store) -> ZoneState:
-    """Objects and counters. They belong together if the commit's compare holds."""
-    item = await store.get(ZONE)
+    """Objects and counters of one moment, else a plan would find problems that never were."""
+    item, snapshot = await read_together(store)
     counters = Counters.model_validate_json(item.value) if item else Counters()
-    snapshot = await read_snapshot(store)
     return ZoneState(snapshot, counters, item.mod_revision if item else 0)
 
 
