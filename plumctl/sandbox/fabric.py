@@ -76,13 +76,12 @@ def _node(layout: Layout, fabric: Fabric, node: str, index: int) -> None:
 
 
 def workload_namespaces(nodes: Iterable[str]) -> list[str]:
-    """Named namespaces that hold the other end of a veth in one of the nodes' namespaces."""
+    """Named namespaces that a device in one of the nodes' namespaces leads to."""
     found: dict[str, None] = {}
     for namespace in nodes:
-        for link in json.loads(run("ip", "-n", namespace, "-j", "link", "show") or "[]"):
-            name = link.get("link_netns")
-            if name:
-                found[str(name)] = None
+        for peer in json.loads(run("ip", "-n", namespace, "-j", "netns", "list-id") or "[]"):
+            if peer.get("name"):
+                found[str(peer["name"])] = None
     return list(found)
 
 

@@ -19,6 +19,8 @@ from plumctl.sandbox.layout import MAX_NODES, Layout, node_names, vtep
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _LOG_LINES = 8
+#: Start of the names that plumd gives namespaces (daemon/model/derive.py).
+_WORKLOAD_PREFIX = "plum-"
 
 Say = Callable[[str], None]
 
@@ -221,7 +223,7 @@ def _clear(layout: Layout) -> bool:
     workloads = [
         name
         for name in network.workload_namespaces(nodes)
-        if name not in own and network.made_by_plumd(name)
+        if name not in own and name.startswith(_WORKLOAD_PREFIX)
     ]
     network.remove([*workloads, *own])
     folders = [layout.pin_dir, layout.run_dir, layout.store_dir]
