@@ -70,8 +70,7 @@ def _node(layout: Layout, fabric: Fabric, node: str, index: int) -> None:
         namespace,
         "link set lo up",
         f"link set {UPLINK} up",
-        f"addr add {vtep(index, fabric.family)}/{prefix_length(fabric.family)}"
-        f" dev {UPLINK}{nodad}",
+        f"addr add {vtep(index, fabric.family)}/{prefix_length(fabric.family)} dev {UPLINK}{nodad}",
     )
 
 

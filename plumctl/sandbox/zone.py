@@ -95,9 +95,7 @@ def client(layout: Layout) -> Client:
 
 
 def no_sandbox() -> PlumError:
-    return PlumError(
-        "no sandbox is up", "bring one up: plumctl sandbox up", ExitCode.NOT_FOUND
-    )
+    return PlumError("no sandbox is up", "bring one up: plumctl sandbox up", ExitCode.NOT_FOUND)
 
 
 def fabric_for(nodes: int, family: int, mtu_bytes: int) -> Fabric:
@@ -216,9 +214,7 @@ def _clear(layout: Layout) -> bool:
     found = process.processes(layout)
     process.stop(layout, found)
     known = set(network.namespaces())
-    own = [
-        name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known
-    ]
+    own = [name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known]
     nodes = [name for name in own if name != layout.fabric]
     workloads = [
         name

@@ -127,9 +127,7 @@ def apply(zone: Zone, query: Document, body: Document) -> Any:
 def delete(zone: Zone, query: Document, body: Document) -> Any:
     for ref in body["refs"]:
         get_object(zone, {}, {}, ref["kind"], ref["path"])
-    return zone.change(
-        [("deleted", ref["kind"], ref["path"], None) for ref in body["refs"]], body
-    )
+    return zone.change([("deleted", ref["kind"], ref["path"], None) for ref in body["refs"]], body)
 
 
 def history_entry(zone: Zone, query: Document, body: Document, seq: str) -> Document:
@@ -140,8 +138,9 @@ def history_entry(zone: Zone, query: Document, body: Document, seq: str) -> Docu
 
 
 def rollback(zone: Zone, query: Document, body: Document, seq: str) -> Any:
-    return zone.change([("changed", kind, path, view) for (kind, path), view in
-                        zone.objects.items()][:1], body)
+    return zone.change(
+        [("changed", kind, path, view) for (kind, path), view in zone.objects.items()][:1], body
+    )
 
 
 def confirm(zone: Zone, query: Document, body: Document, seq: str) -> Document:
@@ -186,8 +185,11 @@ ROUTES = [
     ("GET", r"/v1/wait", wait),
     ("GET", r"/v1/status", status),
     ("GET", r"/v1/counters", lambda zone, query, body: zone.counters),
-    ("GET", r"/v1/nodes/([^/]+)/counters",
-     lambda zone, query, body, node: {"node": node} | zone.counters["nodes"][node]),
+    (
+        "GET",
+        r"/v1/nodes/([^/]+)/counters",
+        lambda zone, query, body, node: {"node": node} | zone.counters["nodes"][node],
+    ),
 ]
 
 

@@ -24,8 +24,12 @@ def loaded_modules(environment: dict[str, str], *argv: str) -> set[str]:
         "main(); print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv], capture_output=True, text=True, env=environment,
-        timeout=30, check=True,
+        [sys.executable, "-c", code, *argv],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=30,
+        check=True,
     )
     return {name.split(".")[0] for name in done.stderr.split()}
 
@@ -45,7 +49,11 @@ def test_help_imports_no_command(environment: dict[str, str]) -> None:
         " file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
         timeout=30,
     )
     assert done.stderr.strip() == "[]"
@@ -64,9 +72,8 @@ def test_starts_fast(plumctl: Any, shop: Any, argv: tuple[str, ...], bar_s: floa
 
 
 def test_every_command_has_help_with_examples(plumctl: Any) -> None:
-    from plumctl.shells.tree import verbs
-
     from plumctl.cli import COMMANDS, load
+    from plumctl.shells.tree import verbs
 
     assert len(verbs()) > len(COMMANDS)
     for name in COMMANDS:
@@ -118,8 +125,11 @@ def test_ctrl_c_is_quiet(environment: dict[str, str], tmp_path: Path) -> None:
         server.bind(str(tmp_path / "plumd.sock"))
         server.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "plumctl", "status"], env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "plumctl", "status"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         connection, _ = server.accept()
         connection.recv(65536)
