@@ -50,8 +50,10 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def _colourful(stream: TextIO) -> bool:
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and (
-        os.environ.get("TERM", "") != "dumb"
+    return (
+        is_terminal(stream)
+        and not os.environ.get("NO_COLOR")
+        and (os.environ.get("TERM", "") != "dumb")
     )
 
 

@@ -12,9 +12,15 @@ from plumctl.locate import connect
 app = options.new_app()
 
 
-@app.command(epilog=options.examples("plumctl history", "plumctl rollback 17 --dry-run", "plumctl rollback 17 --wait"))
+@app.command(
+    epilog=options.examples(
+        "plumctl history", "plumctl rollback 17 --dry-run", "plumctl rollback 17 --wait"
+    )
+)
 def rollback(
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=0, help="Number in the history; 0: empty.")],
+    seq: Annotated[
+        int, typer.Argument(metavar="SEQ", min=0, help="Number in the history; 0: empty.")
+    ],
     wait: options.Wait = False,
     timeout: options.Timeout = options.DEFAULT_WAIT_S,
     dry_run: options.DryRun = False,

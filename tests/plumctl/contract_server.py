@@ -6,7 +6,7 @@ import json
 import re
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Document = dict[str, Any]
+Planned = tuple[str, str, str, Document | None]  # action, kind, path, manifest
 
 
 class Refusal(Exception):
@@ -61,7 +62,7 @@ class Zone:
             "status": {"state": state, "reason": reason, "nodes": {}},
         }
 
-    def change(self, changes: list[tuple[str, str, str, Document | None]], body: Document) -> Any:
+    def change(self, changes: Sequence[Planned], body: Document) -> Any:
         if self.refusal:
             raise self.refusal
         shown = [
@@ -114,7 +115,7 @@ def get_object(zone: Zone, query: Document, body: Document, kind: str, path: str
 
 
 def apply(zone: Zone, query: Document, body: Document) -> Any:
-    changes: list[tuple[str, str, str, Document | None]] = []
+    changes: list[Planned] = []
     for manifest in body["objects"]:
         path = path_of(manifest)
         there = zone.objects.get((manifest["kind"], path))
@@ -127,9 +128,7 @@ def apply(zone: Zone, query: Document, body: Document) -> Any:
 def delete(zone: Zone, query: Document, body: Document) -> Any:
     for ref in body["refs"]:
         get_object(zone, {}, {}, ref["kind"], ref["path"])
-    return zone.change(
-        [("deleted", ref["kind"], ref["path"], None) for ref in body["refs"]], body
-    )
+    return zone.change([("deleted", ref["kind"], ref["path"], None) for ref in body["refs"]], body)
 
 
 def history_entry(zone: Zone, query: Document, body: Document, seq: str) -> Document:
@@ -140,8 +139,9 @@ def history_entry(zone: Zone, query: Document, body: Document, seq: str) -> Docu
 
 
 def rollback(zone: Zone, query: Document, body: Document, seq: str) -> Any:
-    return zone.change([("changed", kind, path, view) for (kind, path), view in
-                        zone.objects.items()][:1], body)
+    return zone.change(
+        [("changed", kind, path, view) for (kind, path), view in zone.objects.items()][:1], body
+    )
 
 
 def confirm(zone: Zone, query: Document, body: Document, seq: str) -> Document:
@@ -174,7 +174,7 @@ def status(zone: Zone, query: Document, body: Document) -> Document:
     }
 
 
-ROUTES = [
+ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", r"/v1/objects/([^/]+)", list_objects),
     ("GET", r"/v1/objects/([^/]+)/(.+)", get_object),
     ("POST", r"/v1/apply", apply),
@@ -186,8 +186,11 @@ ROUTES = [
     ("GET", r"/v1/wait", wait),
     ("GET", r"/v1/status", status),
     ("GET", r"/v1/counters", lambda zone, query, body: zone.counters),
-    ("GET", r"/v1/nodes/([^/]+)/counters",
-     lambda zone, query, body, node: {"node": node} | zone.counters["nodes"][node]),
+    (
+        "GET",
+        r"/v1/nodes/([^/]+)/counters",
+        lambda zone, query, body, node: {"node": node} | zone.counters["nodes"][node],
+    ),
 ]
 
 

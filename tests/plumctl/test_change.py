@@ -37,9 +37,7 @@ def test_every_problem_of_every_file_is_named_and_nothing_is_sent(
     assert zone.requests == []
 
 
-def test_a_refusal_names_the_file_of_each_problem(
-    plumctl: Any, zone: Any, tmp_path: Path
-) -> None:
+def test_a_refusal_names_the_file_of_each_problem(plumctl: Any, zone: Any, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TENANT)
     zone.refuse(409, "in the way", [{"path": "tenant acme: spec", "message": "is taken"}])
     done = plumctl("apply", "-f", "a.yaml")
@@ -62,16 +60,18 @@ def test_confirm_keeps_a_change(plumctl: Any, zone: Any) -> None:
 
 
 def test_wait_names_what_a_node_refused_at_once(plumctl: Any, zone: Any) -> None:
-    zone.missing = [{"node": "n2", "kind": "tenant", "path": "acme", "state": "error",
-                     "reason": "map is full"}]
+    zone.missing = [
+        {"node": "n2", "kind": "tenant", "path": "acme", "state": "error", "reason": "map is full"}
+    ]
     done = plumctl("apply", "-f", "-", "--wait", stdin=TENANT)
     assert done.code == 1
     assert "n2: tenant acme: map is full" in done.err
 
 
 def test_wait_that_times_out_has_its_own_exit_code(plumctl: Any, zone: Any) -> None:
-    zone.missing = [{"node": "n2", "kind": "tenant", "path": "acme", "state": "pending",
-                     "reason": "behind"}]
+    zone.missing = [
+        {"node": "n2", "kind": "tenant", "path": "acme", "state": "pending", "reason": "behind"}
+    ]
     done = plumctl("apply", "-f", "-", "--wait", "--timeout", "0.2", stdin=TENANT)
     assert done.code == 7
     assert "n2: tenant acme: behind" in done.err
@@ -88,7 +88,9 @@ def test_diff_exits_0_when_same_1_when_different_2_on_error(plumctl: Any, zone: 
 
 
 def test_delete_by_short_name_by_path_and_by_file(plumctl: Any, shop: Any) -> None:
-    assert plumctl("delete", "ep", "db-1").out.splitlines()[1] == "deleted   endpoint   acme/shop/db-1"
+    assert (
+        plumctl("delete", "ep", "db-1").out.splitlines()[1] == "deleted   endpoint   acme/shop/db-1"
+    )
     assert plumctl("endpoint", "delete", "zeta/shop/web-1").code == 0
     assert plumctl("delete", "-f", "-", stdin="kind: tenant\nname: zeta\n").code == 0
     assert ("tenant", "zeta") not in shop.objects
@@ -109,12 +111,33 @@ def test_history_and_rollback(plumctl: Any, zone: Any) -> None:
 
 
 def test_endpoint_create_sends_what_was_asked(plumctl: Any, shop: Any) -> None:
-    done = plumctl("endpoint", "create", "vm-1", "-t", "acme", "-d", "shop", "--bridge", "web",
-                   "--node", "n1", "--tap", "tap0", "--address", "10.0.1.9", "--label", "tier=web",
-                   "--dhcp", "--wait")
+    done = plumctl(
+        "endpoint",
+        "create",
+        "vm-1",
+        "-t",
+        "acme",
+        "-d",
+        "shop",
+        "--bridge",
+        "web",
+        "--node",
+        "n1",
+        "--tap",
+        "tap0",
+        "--address",
+        "10.0.1.9",
+        "--label",
+        "tier=web",
+        "--dhcp",
+        "--wait",
+    )
     assert done.code == 0, done.err
     assert shop.objects["endpoint", "acme/shop/vm-1"]["spec"] == {
-        "domain": "shop", "bridge": "web", "node": "n1", "addresses": ["10.0.1.9"],
+        "domain": "shop",
+        "bridge": "web",
+        "node": "n1",
+        "addresses": ["10.0.1.9"],
         "labels": {"tier": "web"},
         "attach": {"kind": "tap", "device": "tap0", "configure": "dhcp"},
     }
@@ -127,4 +150,3 @@ def test_endpoint_create_refuses_what_it_cannot_mean(plumctl: Any, shop: Any) ->
     twice = plumctl("endpoint", "create", "acme/shop/x", *where, "--tap", "a", "--veth", "b")
     assert twice.code == 2
     assert "--netns, --tap and --veth" in twice.err
-

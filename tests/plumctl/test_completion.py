@@ -66,7 +66,11 @@ def test_shells_complete_commands_options_and_names(
             "_plumctl; printf '%s\\n' \"${COMPREPLY[@]}\""
         )
     done = subprocess.run(
-        [shell, "-c", command], capture_output=True, text=True, timeout=30, check=True,
+        [shell, "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
         env=environment | {"PATH": f"{tmp_path}:{environment['PATH']}", "HOME": str(tmp_path)},
     )
     found = {item.split("\t")[0] for item in done.stdout.splitlines() if item}

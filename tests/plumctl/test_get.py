@@ -7,24 +7,58 @@ COUNTERS = {
     "nodes": {
         "n1": {
             "endpoints": [
-                {"path": "acme/shop/web-1", "rx_packets": 12, "rx_bytes": 900, "tx_packets": 3,
-                 "tx_bytes": 210, "drop_packets": 5, "flows": 1}
+                {
+                    "path": "acme/shop/web-1",
+                    "rx_packets": 12,
+                    "rx_bytes": 900,
+                    "tx_packets": 3,
+                    "tx_bytes": 210,
+                    "drop_packets": 5,
+                    "flows": 1,
+                }
             ],
             "rules": [
-                {"domain": "acme/shop", "policy": "web", "direction": "ingress", "rule": "http",
-                 "action": "allow", "hits": 4}
+                {
+                    "domain": "acme/shop",
+                    "policy": "web",
+                    "direction": "ingress",
+                    "rule": "http",
+                    "action": "allow",
+                    "hits": 4,
+                }
             ],
             "drops": [
-                {"reason": "POLICY_INGRESS", "text": "refused by an ingress rule",
-                 "endpoint": "acme/shop/web-1", "packets": 5, "bytes": 300},
-                {"reason": "TTL", "text": "TTL or hop limit ran out", "endpoint": None,
-                 "packets": 9, "bytes": 540},
+                {
+                    "reason": "POLICY_INGRESS",
+                    "text": "refused by an ingress rule",
+                    "endpoint": "acme/shop/web-1",
+                    "packets": 5,
+                    "bytes": 300,
+                },
+                {
+                    "reason": "TTL",
+                    "text": "TTL or hop limit ran out",
+                    "endpoint": None,
+                    "packets": 9,
+                    "bytes": 540,
+                },
             ],
         },
-        "n2": {"error": None, "endpoints": [], "drops": [], "rules": [
-            {"domain": "acme/shop", "policy": "web", "direction": "ingress", "rule": "http",
-             "action": "allow", "hits": 6}
-        ]},
+        "n2": {
+            "error": None,
+            "endpoints": [],
+            "drops": [],
+            "rules": [
+                {
+                    "domain": "acme/shop",
+                    "policy": "web",
+                    "direction": "ingress",
+                    "rule": "http",
+                    "action": "allow",
+                    "hits": 6,
+                }
+            ],
+        },
     }
 }
 
@@ -44,14 +78,25 @@ def test_endpoints_are_a_plain_aligned_table_off_a_terminal(plumctl: Any, shop: 
 def test_wide_adds_mac_reason_and_counters(plumctl: Any, shop: Any) -> None:
     shop.counters = COUNTERS
     heading, db, web, _ = (line.split() for line in plumctl("get", "ep", "-o", "wide").lines)
-    assert heading[4:13] == ["STATE", "REASON", "MAC", "RX-PACKETS", "RX-BYTES", "TX-PACKETS",
-                             "TX-BYTES", "DROPS", "LABELS"]
+    assert heading[4:13] == [
+        "STATE",
+        "REASON",
+        "MAC",
+        "RX-PACKETS",
+        "RX-BYTES",
+        "TX-PACKETS",
+        "TX-BYTES",
+        "DROPS",
+        "LABELS",
+    ]
     assert " ".join(db[4:10]) == "error n1: device tap7 is missing"
     assert web[6:12] == ["02:00:00:00:00:07", "12", "900", "3", "210", "5"]
 
 
 def test_headings_can_be_left_out(plumctl: Any, shop: Any) -> None:
-    assert plumctl("get", "no", "--no-headers").lines == ["n1   192.0.2.1   1500   edge   programmed"]
+    assert plumctl("get", "no", "--no-headers").lines == [
+        "n1   192.0.2.1   1500   edge   programmed"
+    ]
 
 
 def test_plural_and_short_kinds_mean_the_same(plumctl: Any, shop: Any) -> None:
@@ -65,7 +110,7 @@ def test_json_yaml_and_jsonpath_show_the_whole(plumctl: Any, shop: Any) -> None:
     assert [item["name"] for item in whole["items"]] == ["db-1", "web-1", "web-1"]
     one = json.loads(plumctl("get", "ep", "db-1", "-o", "json").out)
     assert one["status"]["reason"] == "n1: device tap7 is missing"
-    assert 'name: db-1\n' in plumctl("get", "ep", "db-1", "-o", "yaml").out
+    assert "name: db-1\n" in plumctl("get", "ep", "db-1", "-o", "yaml").out
     by_path = plumctl("get", "ep", "-o", "jsonpath={.items[*].allocated.mac}")
     assert by_path.out.split() == ["02:00:00:00:00:07"] * 3
 
@@ -74,7 +119,9 @@ def test_short_name_that_two_have_lists_them(plumctl: Any, shop: Any) -> None:
     done = plumctl("get", "ep", "web-1")
     assert done.code == 2
     assert "acme/shop/web-1, zeta/shop/web-1" in done.err
-    assert plumctl("get", "ep", "web-1", "--tenant", "zeta", "-o", "name").out == "zeta/shop/web-1\n"
+    assert (
+        plumctl("get", "ep", "web-1", "--tenant", "zeta", "-o", "name").out == "zeta/shop/web-1\n"
+    )
 
 
 def test_unknown_name_suggests_a_near_one(plumctl: Any, shop: Any) -> None:
@@ -120,8 +167,9 @@ def test_rules_sums_hits_over_nodes(plumctl: Any, shop: Any) -> None:
 
 
 def test_status_names_exceptions_and_repairs(plumctl: Any, zone: Any) -> None:
-    zone.exceptions = [{"kind": "endpoint", "path": "acme/shop/db-1", "state": "error",
-                        "reason": "no device"}]
+    zone.exceptions = [
+        {"kind": "endpoint", "path": "acme/shop/db-1", "state": "error", "reason": "no device"}
+    ]
     zone.repairs = [{"time": "2026-11-23T07:00:00Z", "what": "put back the filter of db-1"}]
     out = plumctl("status").out
     assert "Exceptions:  1\n" in out
@@ -136,5 +184,8 @@ def test_export_is_what_apply_takes(plumctl: Any, shop: Any) -> None:
     assert (again.code, again.err) == (0, "Nothing to change.\n")
     only = plumctl("export", "--tenant", "acme", "--domain", "shop", "-o", "json")
     assert [item["kind"] for item in json.loads(only.out)] == [
-        "tenant", "domain", "endpoint", "endpoint"
+        "tenant",
+        "domain",
+        "endpoint",
+        "endpoint",
     ]

@@ -63,13 +63,15 @@ def test_no_command_lets_control_characters_through(
 ) -> None:
     name = HOSTILE.replace("/", "-")
     zone.put({"kind": "tenant", "name": name, "spec": {"description": HOSTILE}}, "error", HOSTILE)
-    zone.counters = {"nodes": {
-        "n1": {
-            "rules": [{"domain": HOSTILE, "policy": HOSTILE, "rule": HOSTILE, "hits": 1}],
-            "drops": [{"reason": HOSTILE, "endpoint": HOSTILE, "packets": 1}],
-        },
-        "n2": {"error": HOSTILE},
-    }}
+    zone.counters = {
+        "nodes": {
+            "n1": {
+                "rules": [{"domain": HOSTILE, "policy": HOSTILE, "rule": HOSTILE, "hits": 1}],
+                "drops": [{"reason": HOSTILE, "endpoint": HOSTILE, "packets": 1}],
+            },
+            "n2": {"error": HOSTILE},
+        }
+    }
     zone.repairs = [{"time": "now", "what": HOSTILE}]
     plumctl("apply", "-f", "-", "--comment", HOSTILE, stdin="kind: tenant\nname: acme\n")
     done = plumctl(*argv)
@@ -105,7 +107,11 @@ def test_a_reader_that_goes_away_is_no_error(zone: Any, environment: dict[str, s
         zone.put({"kind": "tenant", "name": f"t{number}", "spec": {}})
     command = f"{sys.executable} -m plumctl get tenant | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, env=environment, check=True,
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
         timeout=30,
     )
     assert done.stderr == ""
@@ -124,9 +130,14 @@ def _on_terminal(environment: dict[str, str]) -> str:
     leader, follower = pty.openpty()
     subprocess.run(
         [sys.executable, "-m", "plumctl", "get", "ep"],
-        stdin=follower, stdout=follower, stderr=follower, check=True, timeout=30,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        check=True,
+        timeout=30,
         env={key: value for key, value in environment.items() if key != "NO_COLOR"}
-        | {"TERM": "xterm"} | {k: v for k, v in environment.items() if k == "NO_COLOR"},
+        | {"TERM": "xterm"}
+        | {k: v for k, v in environment.items() if k == "NO_COLOR"},
     )
     os.close(follower)
     with os.fdopen(leader, "rb", closefd=True) as stream:
