@@ -213,10 +213,6 @@ def _clear(layout: Layout) -> bool:
     process.stop(layout, found)
     known = set(network.namespaces())
     own = [name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known]
-<<<<<<< HEAD
-    nodes = [name for name in own if name != layout.fabric]
-=======
->>>>>>> cli
     workloads = [
         name for node in node_names(MAX_NODES) for name in network.workload_namespaces(layout, node)
     ]
