@@ -17,7 +17,7 @@ APT_FLAGS := -y -qq --no-install-recommends
 .PHONY: demo test lint bpf bench clean setup
 
 demo: setup
-	$(BIN)/python -m plumctl demo
+	PATH=$(abspath $(BIN)):$$PATH examples/demo.sh
 
 test: lint
 	$(BIN)/python -m pytest -q
