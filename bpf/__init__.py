@@ -1,1 +1,1 @@
-"""The datapath's C sources; a build puts the compiled objects beside them."""
+"""The compiled datapath, as package data: `plum.bpf.o`. Sources beside it."""

@@ -191,8 +191,8 @@ static __always_inline int slow_ul(struct __sk_buff *skb, struct pkt *p, const s
 	p->hash = flow_hash(p);
 	rc = stage_bridge(skb, p, port);
 	if (rc)
-			return rc;
-		return p->family ? go(skb, TAIL_JUDGE) : go(skb, TAIL_SEND);
+		return rc;
+	return p->family ? go(skb, TAIL_JUDGE) : go(skb, TAIL_SEND);
 }
 
 SEC("tc")

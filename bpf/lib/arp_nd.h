@@ -2,13 +2,12 @@
 #ifndef PLUM_ARP_ND_H
 #define PLUM_ARP_ND_H
 
-
 #include "checksum.h"
 #include "port_security.h"
 
-#define ARPHRD_ETHER 1
+#define ARPHRD_ETHER  1
 #define ARPOP_REQUEST 1
-#define ARPOP_REPLY 2
+#define ARPOP_REPLY   2
 
 struct arp_frame {
 	struct ethhdr eth;
@@ -39,13 +38,13 @@ struct nd_message {
 	struct nd_option option;
 };
 
-#define ND_FIXED 24 /* bytes of nd_message without the option */
+#define ND_FIXED       24 /* bytes of nd_message without the option */
 #define ND_MAX_OPTIONS 4
-#define ND_SOURCE_MAC 1
-#define ND_TARGET_MAC 2
-#define ND_ROUTER 0x80000000u
-#define ND_SOLICITED 0x40000000u
-#define ND_OVERRIDE 0x20000000u
+#define ND_SOURCE_MAC  1
+#define ND_TARGET_MAC  2
+#define ND_ROUTER      0x80000000u
+#define ND_SOLICITED   0x40000000u
+#define ND_OVERRIDE    0x20000000u
 
 struct neighbour {
 	__u8 mac[6];

@@ -8,11 +8,11 @@
 
 #include "checksum.h"
 
-#define VXLAN_PORT 4789
-#define VXLAN_FLAGS 0x08000000u /* RFC 7348: the I bit, all else zero */
-#define OUTER_TTL 64
-#define OUTER4 50 /* bytes we add: IP 20, UDP 8, VXLAN 8, inner Ethernet 14 */
-#define OUTER6 70
+#define VXLAN_PORT    4789
+#define VXLAN_FLAGS   0x08000000u /* RFC 7348: the I bit, all else zero */
+#define OUTER_TTL     64
+#define OUTER4	      50 /* bytes we add: IP 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+#define OUTER6	      70
 #define PATH_FRESH_NS (10ull * 1000 * 1000 * 1000)
 
 struct vxlan {
@@ -269,7 +269,7 @@ static __always_inline int shrink_across_families(struct __sk_buff *skb, __be16 
 		return DROP(HELPER);
 	bytes = to6 ? OUTER6 : OUTER4;
 	return bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC, flags) < 0 ? DROP(HELPER)
-										     : NEXT;
+										    : NEXT;
 }
 
 /* stage DECAPSULATE, second half: the inner frame alone remains. */

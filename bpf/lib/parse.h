@@ -10,21 +10,21 @@
 
 #include "pkt.h"
 
-#define IP_OPT_LSRR 131
-#define IP_OPT_SSRR 137
-#define IP_MAX_OPTIONS 40
+#define IP_OPT_LSRR	 131
+#define IP_OPT_SSRR	 137
+#define IP_MAX_OPTIONS	 40
 #define IPV6_MAX_HEADERS 6
-#define NEXTHDR_SCTP 132
+#define NEXTHDR_SCTP	 132
 
-#define ND_ROUTER_SOLICIT 133
-#define ND_ROUTER_ADVERT 134
+#define ND_ROUTER_SOLICIT    133
+#define ND_ROUTER_ADVERT     134
 #define ND_NEIGHBOUR_SOLICIT 135
-#define ND_NEIGHBOUR_ADVERT 136
-#define ND_REDIRECT 137
-#define ICMP_REDIRECT 5
-#define MLD_FIRST 130
-#define MLD_LAST 132
-#define MLD2_REPORT 143
+#define ND_NEIGHBOUR_ADVERT  136
+#define ND_REDIRECT	     137
+#define ICMP_REDIRECT	     5
+#define MLD_FIRST	     130
+#define MLD_LAST	     132
+#define MLD2_REPORT	     143
 
 #define TCP_FIN 1
 #define TCP_SYN 2
@@ -44,8 +44,8 @@ struct icmphdr {
 
 /* Ports of the flow key for ICMP: a request carries its id as source port, the
  * answer as destination port, so that one is the other's reverse. */
-static __always_inline void icmp_ports(__u8 family, __u8 type, __u8 code, __be16 id,
-				       __be16 *sport, __be16 *dport)
+static __always_inline void icmp_ports(__u8 family, __u8 type, __u8 code, __be16 id, __be16 *sport,
+				       __be16 *dport)
 {
 	__u8 request = family == 4 ? 8 : 128;
 	__u8 reply = family == 4 ? 0 : 129;

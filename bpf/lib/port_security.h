@@ -82,7 +82,7 @@ static __always_inline int stage_port_security(struct pkt *p, const struct ep *e
 	if (source_allowed(p->in_slot, p->smac, p->saddr))
 		return NEXT;
 	return source_allowed(p->in_slot, ep->mac, p->saddr) ? DROP(SOURCE_MAC)
-							      : DROP(SOURCE_ADDRESS);
+							     : DROP(SOURCE_ADDRESS);
 }
 
 #endif /* PLUM_PORT_SECURITY_H */
