@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,19 @@ from daemon.abi import DROP_SLOT_NODE, DropKey, GcArgs, Index
 from daemon.abi import Path as PathRow
 from daemon.datapath.loader import Datapath
 from daemon.datapath.testrun import run_syscall
-from daemon.drivers import netns
+from daemon.drivers import netns, underlay
 from daemon.drivers.filters import Filters
 from daemon.drivers.links import Link, Links, Veth, alias
 from daemon.drivers.netlink import Netlink, NetlinkError
 from daemon.drivers.netns import Namespaces
 from daemon.drivers.nexthop import NextHops
+from daemon.drivers.underlay import Underlay
 from daemon.model.base import Address
 from daemon.model.endpoint import AttachKind
 from daemon.reconcile.host import Found, HostError, Want
 from daemon.reconcile.status import State
+
+log = logging.getLogger(__name__)
 
 FROM_ENDPOINT = "plum_from_ep"
 FROM_UNDERLAY = "plum_from_ul"
@@ -30,16 +34,17 @@ COLLECT = "plum_flow_gc"
 class KernelHost:
     """`Host` on the network namespace of the thread that makes it."""
 
-    def __init__(self, node: str, datapath: Datapath, run_dir: Path, underlay: str = "") -> None:
-        """`underlay` names the tunnels' device; else it is the one with the VTEP address."""
+    def __init__(self, node: str, datapath: Datapath, run_dir: Path, device: str = "") -> None:
+        """`device` names the tunnels' device; else it is the one with the VTEP address."""
         self._node = node
         self._datapath = datapath
-        self._underlay_name = underlay
+        self._underlay_name = device
         self._netlink = Netlink()
         self._links = Links(self._netlink)
         self._filters = Filters(self._netlink)
         self._namespaces = Namespaces(run_dir)
         self._nexthops = NextHops()
+        self._merged: tuple[int, Address] | None = None
 
     def close(self) -> None:
         self._nexthops.close()
@@ -172,25 +177,42 @@ class KernelHost:
     # The underlay
 
     def underlay(self, vtep: Address) -> int:
-        index = self._underlay_index(vtep)
-        if not index:
+        found = self._find_underlay(vtep)
+        if found is None:
             where = f"device {self._underlay_name}" if self._underlay_name else "a device"
             raise HostError(f"no tunnels: {where} with the VTEP address {vtep} is not there")
-        if index not in self._guarded([index], FROM_UNDERLAY):
+        if found.index not in self._guarded([found.index], FROM_UNDERLAY):
             program = self._datapath.programs[FROM_UNDERLAY]
-            self._filters.attach({index: program.fd}, FROM_UNDERLAY)
-        return index
+            self._filters.attach({found.index: program.fd}, FROM_UNDERLAY)
+        self._merge_segments(found, vtep)
+        return found.index
+
+    def _find_underlay(self, vtep: Address) -> Underlay | None:
+        if not self._underlay_name:
+            return underlay.find(self._netlink, vtep)
+        link = self._links.find(self._underlay_name)
+        return Underlay(link.index, link.name, link.mtu) if link else None
+
+    def _merge_segments(self, found: Underlay, vtep: Address) -> None:
+        """Receive offload for tunnels: speed only, so it may fail."""
+        if self._merged == (found.index, vtep):
+            return
+        program = self._datapath.programs[FROM_ENDPOINT]
+        try:
+            underlay.enable_gro(found.name)
+            underlay.ensure_gro_device(self._netlink, vtep, program.fd, FROM_ENDPOINT)
+        except OSError as error:
+            log.warning(
+                "bulk TCP over tunnels will be slow: receive offload is not available",
+                extra={"object": found.name, "step": "underlay", "error": str(error)},
+            )
+        self._merged = (found.index, vtep)
 
     def check_underlay(self, vtep: Address) -> int:
-        index = self._underlay_index(vtep)
-        return index if index and self._guarded([index], FROM_UNDERLAY) else 0
-
-    def _underlay_index(self, vtep: Address) -> int:
-        if self._underlay_name:
-            link = self._links.find(self._underlay_name)
-            return link.index if link else 0
-        held = netns.addresses(self._netlink)
-        return next((index for index, address in held if address == vtep), 0)
+        found = self._find_underlay(vtep)
+        if found is None or found.index not in self._guarded([found.index], FROM_UNDERLAY):
+            return 0
+        return found.index
 
     def refresh(self, nodes: Mapping[int, Address]) -> None:
         hops = self._nexthops.resolve(set(nodes.values()))
