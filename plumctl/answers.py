@@ -68,10 +68,10 @@ class Listing:
 class Change:
     """One object that an apply, delete or rollback changed or would change."""
 
-    action: str  # create | update | delete | unchanged
+    action: str  # created | changed | unchanged | deleted
     kind: str
     path: str
-    diff: tuple[str, ...]  # lines, for a person
+    diff: tuple[str, ...]  # lines of a unified diff of the specs as YAML
 
     @classmethod
     def read(cls, document: Document) -> Change:
@@ -79,34 +79,8 @@ class Change:
             action=str(document["action"]),
             kind=str(document["kind"]),
             path=str(document["path"]),
-            diff=diff_lines(document.get("diff")),
+            diff=tuple(str(document.get("diff") or "").splitlines()),
         )
-
-
-def diff_lines(diff: object) -> tuple[str, ...]:
-    """A diff as lines: `- path: before` and `+ path: after` per changed field."""
-    if not diff:
-        return ()
-    if isinstance(diff, str):
-        return tuple(diff.splitlines())
-    lines: list[str] = []
-    for entry in diff if isinstance(diff, list) else [diff]:
-        if not isinstance(entry, Mapping):
-            lines.append(str(entry))
-            continue
-        path = entry.get("path", "")
-        for sign, key in (("-", "before"), ("+", "after")):
-            if entry.get(key) is not None:
-                lines.append(f"{sign} {path}: {_plain(entry[key])}")
-    return tuple(lines)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    import json
-
-    return json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +140,8 @@ class Revision:
     revision: int
     time: str
     who: str
+    verb: str  # apply | delete | rollback | revert
+    confirm_by: str  # goes back then, unless confirmed; empty: stays
     comment: str
     changes: tuple[Change, ...]
     document: Document = field(repr=False)
@@ -189,6 +165,8 @@ class NodeStatus:
     name: str
     version: str
     revision: int
+    ready: bool
+    reason: str  # why it is not ready
     exceptions: tuple[Exceptional, ...]
     repairs: tuple[Document, ...]
     document: Document = field(repr=False)

@@ -78,9 +78,7 @@ def _not_programmed(answer: Waited, what: str, code: ExitCode) -> PlumError:
         "look at the node's log and at `plumctl status` there; plumd goes on trying",
         code,
         tuple(
-            Problem(
-                f"{item.node}: {item.kind} {item.path}".rstrip(": "), item.reason or item.state
-            )
+            Problem(f"{item.node}: {item.kind} {item.path}".rstrip(": "), item.reason or item.state)
             for item in answer.missing
         ),
     )

@@ -33,7 +33,7 @@ COMMANDS = {
     "describe": Command("describe", "Everything about one object."),
     "export": Command("export", "Print objects as manifests."),
     "history": Command("history", "List applied revisions, or show one."),
-    "rollback": Command("rollback", "Go back to how it was before a revision."),
+    "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
@@ -82,7 +82,7 @@ def load(name: str) -> TyperCommand | TyperGroup | None:
 
 def version() -> str:
     try:
-        return package_version("plum")
+        return package_version("plum-networks")
     except PackageNotFoundError:
         return "unknown (not installed)"
 

@@ -94,8 +94,10 @@ class Client:
     def revision(self, seq: int) -> Revision:
         return self._ask("GET", f"/v1/history/{seq}", _revision)
 
-    def rollback(self, seq: int) -> Applied:
-        return self._ask("POST", f"/v1/history/{seq}/rollback", Applied.read, body={})
+    def rollback(self, seq: int, *, dry_run: bool = False, comment: str = "") -> Applied:
+        """Back to how it was right after `seq`; 0 is the empty zone."""
+        body = {"dry_run": dry_run, "comment": comment}
+        return self._ask("POST", f"/v1/history/{seq}/rollback", Applied.read, body=body)
 
     def confirm(self, seq: int) -> None:
         self._ask("POST", f"/v1/history/{seq}/confirm", lambda _: None, body={})
@@ -215,6 +217,8 @@ def _revision(document: Any) -> Revision:
         revision=int(document["revision"]),
         time=str(document["time"]),
         who=str(document["who"]),
+        verb=str(document["verb"]),
+        confirm_by=str(document.get("confirm_by") or ""),
         comment=str(document.get("comment") or ""),
         changes=tuple(Change.read(change) for change in document.get("changes") or ()),
         document=document,
@@ -239,6 +243,8 @@ def _status(document: Any) -> NodeStatus:
         name=str(document["node"]),
         version=str(document["version"]),
         revision=int(document["revision"]),
+        ready=bool(document["ready"]),
+        reason=str(document.get("reason") or ""),
         exceptions=tuple(Exceptional.read(item) for item in document.get("exceptions") or ()),
         repairs=tuple(document.get("repairs") or ()),
         document=document,

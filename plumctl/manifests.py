@@ -34,12 +34,10 @@ class Manifests:
         """The daemon's refusal, its problems with the file each stands in."""
         found = [ModelProblem(problem.path, problem.message) for problem in error.problems]
         placed = locate(found, self.parsed.manifests)
-        return PlumError(
-            error.message,
-            error.hint,
-            error.exit_code,
-            tuple(Problem(problem.path, problem.message) for problem in placed),
-        )
+        if len(placed) == 1 and error.message == str(found[0]):
+            return PlumError(str(placed[0]), error.hint, error.exit_code)
+        problems = tuple(Problem(problem.path, problem.message) for problem in placed)
+        return PlumError(error.message, error.hint, error.exit_code, problems)
 
 
 def read(sources: Sequence[str]) -> Manifests:

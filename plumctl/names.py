@@ -62,7 +62,7 @@ def resolve(
     if tenant and domain and len(parts) == 1:
         return f"{tenant}/{domain}/{name}"
     paths = [view.path for view in client.list(kind, tenant, domain).items]
-    found = [path for path in paths if path.split("/")[-len(parts):] == parts]
+    found = [path for path in paths if path.split("/")[-len(parts) :] == parts]
     if len(found) == 1:
         return found[0]
     if not found:

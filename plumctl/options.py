@@ -36,9 +36,7 @@ Wait = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, change nothing.")]
 Comment = Annotated[
     str, typer.Option("--comment", metavar="TEXT", help="Why; kept in the history.")
 ]

@@ -29,9 +29,9 @@ _WORD_COLOURS = {
     "pending": _YELLOW,
     "error": _RED,
     "dead": _RED,
-    "create": _GREEN,
-    "update": _YELLOW,
-    "delete": _RED,
+    "created": _GREEN,
+    "changed": _YELLOW,
+    "deleted": _RED,
 }
 
 
@@ -50,8 +50,10 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def _colourful(stream: TextIO) -> bool:
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and (
-        os.environ.get("TERM", "") != "dumb"
+    return (
+        is_terminal(stream)
+        and not os.environ.get("NO_COLOR")
+        and (os.environ.get("TERM", "") != "dumb")
     )
 
 
@@ -188,8 +190,9 @@ def failure(error: PlumError) -> None:
     label = f"{_RED}Error:{_PLAIN}" if colour else "Error:"
     write = sys.stderr.write
     write(f"{label} {inert(error.message)}\n")
-    for problem in error.problems:
-        write(f"  {_problem(problem)}\n")
+    said = [_problem(problem) for problem in error.problems]
+    for text in said if said != [inert(error.message)] else ():
+        write(f"  {text}\n")
     if error.hint:
         write(f"Hint: {inert(error.hint)}\n")
 

@@ -16,8 +16,9 @@ def inert(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escaped(char) if unicodedata.category(char) in _UNSAFE else char
-                   for char in text)
+    return "".join(
+        _escaped(char) if unicodedata.category(char) in _UNSAFE else char for char in text
+    )
 
 
 def _escaped(char: str) -> str:

@@ -51,9 +51,7 @@ def apply(
     if dry_run or not applying.changed(applied):
         return
     if confirm:
-        output.note(
-            f"Goes back in {confirm} s unless you run: plumctl confirm {applied.history}"
-        )
+        output.note(f"Goes back in {confirm} s unless you run: plumctl confirm {applied.history}")
     if wait:
         applying.wait(client, applied.revision, timeout)
         output.suggest("plumctl get endpoint -o wide")

@@ -13,9 +13,7 @@ app = options.new_app()
 
 
 @app.command(
-    epilog=options.examples(
-        "plumctl apply -f shop.yaml --confirm 60", "plumctl confirm 17"
-    )
+    epilog=options.examples("plumctl apply -f shop.yaml --confirm 60", "plumctl confirm 17")
 )
 def confirm(
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="History number apply gave.")],

@@ -68,4 +68,4 @@ def delete(
     if wait and not dry_run and applying.changed(applied):
         applying.wait(client, applied.revision, timeout)
     if applied.history and not dry_run:
-        output.suggest(f"plumctl rollback {applied.history}     # brings it back")
+        output.suggest(f"plumctl rollback {applied.history - 1}     # brings it back")

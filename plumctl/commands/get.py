@@ -48,9 +48,7 @@ def get(
     if name:
         views = tuple(one(client, found, item, tenant, domain) for item in name)
         whole: object = (
-            views[0].document
-            if len(views) == 1
-            else {"items": [view.document for view in views]}
+            views[0].document if len(views) == 1 else {"items": [view.document for view in views]}
         )
     else:
         listing = client.list(found, tenant, domain)

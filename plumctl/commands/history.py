@@ -18,6 +18,7 @@ _COLUMNS: Sequence[Column[Revision]] = (
     Column("SEQ", lambda entry: str(entry.seq), right=True),
     Column("TIME", lambda entry: entry.time),
     Column("WHO", lambda entry: entry.who),
+    Column("VERB", lambda entry: entry.verb),
     Column("CHANGES", lambda entry: _summary(entry)),
     Column("COMMENT", lambda entry: entry.comment),
     Column("REVISION", lambda entry: str(entry.revision), wide=True, right=True),
@@ -57,15 +58,17 @@ def history(
             ("Seq", str(entry.seq)),
             ("Time", entry.time),
             ("Who", entry.who),
+            ("Verb", entry.verb),
             ("Comment", entry.comment),
             ("Revision", str(entry.revision)),
+            *([("Unconfirmed", f"goes back at {entry.confirm_by}")] if entry.confirm_by else []),
         ]
     )
     for change in entry.changes:
         output.line(f"{change.action} {change.kind} {change.path}")
         for text in change.diff:
             output.line("  " + text)
-    output.suggest(f"plumctl rollback {seq}     # undoes it")
+    output.suggest(f"plumctl rollback {seq - 1}     # undoes it and what came after")
 
 
 def _summary(entry: Revision) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumctl import options, output
 from plumctl.answers import NodeStatus
 from plumctl.locate import connect
@@ -27,6 +29,7 @@ def status(
         [
             ("Node", answer.name),
             ("Version", answer.version),
+            ("Ready", "yes" if answer.ready else f"no: {answer.reason}"),
             ("Revision", str(answer.revision)),
             ("Exceptions", str(len(answer.exceptions))),
             ("Repairs", str(len(answer.repairs))),
@@ -44,4 +47,4 @@ def status(
         output.suggest(f"plumctl describe {first.kind} {first.path}")
 
 
-_COLUMNS = (Column[NodeStatus]("NODE", lambda node: node.name),)
+_COLUMNS: Sequence[Column[NodeStatus]] = (Column("NODE", lambda node: node.name),)

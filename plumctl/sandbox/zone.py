@@ -93,9 +93,7 @@ def client(layout: Layout) -> Client:
 
 
 def no_sandbox() -> PlumError:
-    return PlumError(
-        "no sandbox is up", "bring one up: plumctl sandbox up", ExitCode.NOT_FOUND
-    )
+    return PlumError("no sandbox is up", "bring one up: plumctl sandbox up", ExitCode.NOT_FOUND)
 
 
 def fabric_for(nodes: int, family: int, mtu_bytes: int) -> Fabric:
@@ -214,14 +212,13 @@ def _clear(layout: Layout) -> bool:
     found = process.processes(layout)
     process.stop(layout, found)
     known = set(network.namespaces())
-    own = [
-        name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known
-    ]
+    own = [name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known]
+<<<<<<< HEAD
     nodes = [name for name in own if name != layout.fabric]
+=======
+>>>>>>> cli
     workloads = [
-        name
-        for name in network.workload_namespaces(nodes)
-        if name not in own and network.made_by_plumd(name)
+        name for node in node_names(MAX_NODES) for name in network.workload_namespaces(layout, node)
     ]
     network.remove([*workloads, *own])
     folders = [layout.pin_dir, layout.run_dir, layout.store_dir]
