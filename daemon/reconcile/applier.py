@@ -227,7 +227,9 @@ class Applier:
                 continue
             basis = (domain, endpoint, device.ifindex, mtus[path])
             old = self._facts.get(path)
-            same = old is not None and all(a is b or a == b for a, b in zip(old[0], basis))
+            same = old is not None and all(
+                a is b or a == b for a, b in zip(old[0], basis, strict=True)
+            )
             facts = old[1] if old and same else facts_of(*basis)
             fresh[path] = (basis, facts)
             if facts is not None:

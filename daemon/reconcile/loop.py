@@ -112,7 +112,7 @@ class Reconciler:
                 async with asyncio.timeout_at(until):
                     await self._wake.wait()
             except TimeoutError:
-                pass  # a check or a retry is due  # noqa: SIM105
+                pass  # a check or a retry is due
             self._wake.clear()
             now = loop.time()
             retry = self._retry_at is not None and now >= self._retry_at
