@@ -225,6 +225,9 @@ static __always_inline int stage_nd(struct __sk_buff *skb, struct pkt *p)
 	int rc;
 
 	p->stage = STAGE_ARP_ND;
+	if (p->frag == FRAG_FIRST && p->proto == IPPROTO_ICMPV6 &&
+	    (p->icmp_type == ND_NEIGHBOUR_SOLICIT || p->icmp_type == ND_NEIGHBOUR_ADVERT))
+		return DROP(ND_SPOOF); /* RFC 6980; it would go round the checks */
 	if (!p->nd)
 		return NEXT;
 	if (p->ttl != 255 || p->icmp_code)

@@ -61,7 +61,8 @@ static __always_inline bool may_lack_source(const struct pkt *p)
 		return p->saddr[3] == 0 && p->proto == IPPROTO_UDP &&
 		       p->dport == bpf_htons(DHCP4_SERVER);
 	return addr_is_zero(p->saddr) && p->proto == IPPROTO_ICMPV6 &&
-	       addr_is_multicast(6, p->daddr);
+	       addr_is_multicast(6, p->daddr) &&
+	       (p->nd || p->listener || p->icmp_type == ND_ROUTER_SOLICIT);
 }
 
 /* stage PORT_SECURITY: an endpoint speaks only for itself. */
