@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 from daemon import logs, purge
 from daemon.abi import Punt
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_NOT_ROOT
     try:
         if options.purge:
-            purge.purge(options.node, options.run_dir, options.pin_dir)
+            with closing(Listener(options.socket)):  # no plumd runs meanwhile
+                purge.purge(options.node, options.run_dir, options.pin_dir)
         else:
             asyncio.run(serve(options))
     except (ListenError, StoreError, DatapathError, OSError) as error:

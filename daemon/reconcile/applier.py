@@ -51,7 +51,6 @@ class Applier:
         self._desired: Tables | None = None
         self._vtep: Address | None = None
         self._underlay: int = 0  # ifindex
-        self._namespaces: set[str | None] | None = None
         self._owners: dict[int, int] = {}  # slot -> endpoint id
         self._opened: dict[str, Want] = {}
         self._settled = False
@@ -60,13 +59,14 @@ class Applier:
     def _forget_kernel(self) -> None:
         self._found: dict[str, Found] | None = None
         self._actual: Tables | None = None
+        self._namespaces: set[str | None] | None = None
 
     def apply(self, snapshot: Snapshot) -> Outcome:
         """Raises OSError or DatapathError when the machine as a whole refuses."""
         own = snapshot.nodes.get(self._node)
         if own is None:
             return Outcome(snapshot.revision, unknown=True)
-        known, actual = self._found, self._actual
+        known, actual, namespaces = self._found, self._actual, self._namespaces
         self._forget_kernel()  # until this cycle is through
         wants, troubles = wants_of(snapshot, self._node)
         actual = actual if actual is not None else self._dump()
@@ -93,7 +93,7 @@ class Applier:
         self._renew_owners(before, desired)
         self._execute(plan(desired, actual), actual)
         troubles |= self._open(wants, found, desired)
-        self._settle(snapshot)
+        self._settle(snapshot, namespaces)
         freed = tuple(sorted(before.keys() - endpoints_by_slot(desired).keys()))
         self._desired, self._actual, self._found = desired, actual, found
         exceptions += [_exception(Kind.ENDPOINT, p, error) for p, error in troubles.items()]
@@ -188,16 +188,16 @@ class Applier:
                 found[want.path] = replace(device, mtu=want.mtu, up=True, guarded=True)
         return failed
 
-    def _settle(self, snapshot: Snapshot) -> None:
+    def _settle(self, snapshot: Snapshot, namespaces: set[str | None] | None) -> None:
         """Nothing is left of what went away, and of an older build."""
         needed = {
             attach_namespace(endpoint.tenant, endpoint.name, endpoint.spec)
             for endpoint in snapshot.endpoints.values()
             if endpoint.spec.node == self._node
         } - {None}
-        if needed != self._namespaces:
+        if needed != namespaces:
             self._host.prune({name for name in needed if name})
-            self._namespaces = needed
+        self._namespaces = needed
         if not self._settled:
             self._host.settle()
             self._settled = True

@@ -43,11 +43,9 @@ class KernelHost:
         self._links = Links(self._netlink)
         self._filters = Filters(self._netlink)
         self._namespaces = Namespaces(run_dir)
-        self._nexthops = NextHops()
         self._merged: tuple[int, Address] | None = None
 
     def close(self) -> None:
-        self._nexthops.close()
         self._netlink.close()
 
     # Devices
@@ -215,7 +213,8 @@ class KernelHost:
         return found.index
 
     def refresh(self, nodes: Mapping[int, Address]) -> None:
-        hops = self._nexthops.resolve(set(nodes.values()))
+        with NextHops() as kernel:
+            hops = kernel.resolve(set(nodes.values()))
         now = time.monotonic_ns()
         rows = {
             Index(node).pack(): PathRow(now, hop.ifindex, hop.source_mac, hop.mac).pack()
