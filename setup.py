@@ -14,7 +14,9 @@ class BuildWithDatapath(build_py):
     def run(self) -> None:
         if not shutil.which("clang"):
             raise SystemExit("clang is needed to compile the datapath: apt-get install clang")
-        subprocess.run(["make", "--silent", "bpf/plum.bpf.o"], cwd=Path(__file__).parent, check=True)
+        subprocess.run(
+            ["make", "--silent", "bpf/plum.bpf.o"], cwd=Path(__file__).parent, check=True
+        )
         super().run()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from plumctl.shells import SHELLS, script  # noqa: E402
+from plumctl.shells import SHELLS, script
 
 
 def main() -> None:

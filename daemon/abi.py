@@ -23,6 +23,9 @@ class Row(Protocol):
     def unpack(cls, data: bytes) -> Self: ...
 
 
+PLUM_MAX_NODES = 4096
+PLUM_MAX_SLOTS = 16384
+PLUM_MAX_FLOOD = 4096
 PLUM_PUNT_BYTES = 2048
 FLOW_CTX_UNDERLAY = 0x80000000
 DROP_SLOT_NODE = 0xFFFFFFFF

@@ -142,8 +142,6 @@ class Oracle:
         found = self.owner_of_address(address, node)
         if found and found.endpoint:
             return self.groups(found.endpoint)
-        if found:
-            return set()
         result: set[str] = set()
         for endpoint in self.members.values():
             if any(_within(address, p.address) for p in endpoint.spec.allowed_pairs):
@@ -181,13 +179,11 @@ class Oracle:
         source = self.members[sender]
         if sender in self.missing:
             return {Fate("NOT_PROGRAMMED")}
+        if _malformed(packet):
+            return {Fate("MALFORMED")}
         spoof = self.spoofed(source, packet)
         if spoof:
             return {Fate(spoof)}
-        if packet.protocol == 1 and packet.icmp_type in (0, 3, 4, 5, 11, 12, 14, 16, 18):
-            return {Fate("ICMP_UNRELATED")}
-        if packet.protocol == 58 and packet.icmp_type in (1, 2, 3, 4, 129):
-            return {Fate("ICMP_UNRELATED")}
         bridge, node = source.spec.bridge, source.spec.node
         found = self.owner_of_mac(bridge, packet.dmac, node)
         if found and found.router:
@@ -198,14 +194,18 @@ class Oracle:
         return {self.flooded(source, packet)}
 
     def spoofed(self, source: Endpoint, packet: Packet) -> str:
+        if packet.protocol == 17 and packet.sport == (67 if packet.src.version == 4 else 547):
+            return "ROGUE_DHCP"
+        if (packet.protocol, packet.icmp_type) in ((1, 5), (58, 134), (58, 137)):
+            return "ROGUE_RA"
         sources: list[tuple[str, Network | Address]] = []
         sources += [(source.mac, address) for address in source.addresses]
         sources.append((source.mac, _address(self.link_local(source.mac))))
         sources += [(p.mac or source.mac, p.address) for p in source.spec.allowed_pairs]
-        for mac, allowed in sources:
-            if mac == packet.smac and (packet.src == allowed or _within(packet.src, allowed)):
-                return ""
-        return "SOURCE_ADDRESS" if packet.smac == source.mac else "SOURCE_MAC"
+        macs = [mac for mac, a in sources if packet.src == a or _within(packet.src, a)]
+        if packet.smac in macs:
+            return ""
+        return "SOURCE_MAC" if source.mac in macs else "SOURCE_ADDRESS"
 
     def routed(
         self, source: Endpoint, packet: Packet, router: Router, count: int
@@ -216,22 +216,18 @@ class Oracle:
             return
         target = self.owner_of_address(packet.dst, node)
         if target and target.router is router:
-            yield Fate("answered")
+            echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
+            yield Fate("answered" if echo else "RESPONDER")
             return
-        for address in (packet.src, packet.dst):
-            special = (
-                "127.0.0.0/8",
-                "169.254.0.0/16",
-                "0.0.0.0/32",
-                "224.0.0.0/4",
-                "fe80::/10",
-                "::1/128",
-                "::/128",
-                "ff00::/8",
-            )
-            if any(_within(address, _network(text)) for text in special):
-                yield Fate("LINK_LOCAL")
-                return
+        private = ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10", "::/96")
+        group = ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")
+        if (
+            _in_any(packet.src, private)
+            or _in_any(packet.dst, private)
+            or _in_any(packet.dst, group)
+        ):
+            yield Fate("LINK_LOCAL")
+            return
         ttl = packet.ttl - (count - 1)
         if ttl <= 1:
             yield Fate("TTL")
@@ -242,15 +238,20 @@ class Oracle:
                 continue
             address = packet.dst if next_address == "" else _address(next_address)
             found = self.owner_of_address(address, node)
-            if found and found.endpoint and found.bridge == bridge:
-                macs = (self.router_mac(router), found.mac)
-                yield self.last_mile(source, packet, bridge, found.endpoint, macs, ttl - 1)
-            elif found and found.router is router:
-                yield Fate("ROUTE_LOOP")
-            elif found and found.router and bridge in found.bridges:
-                yield from self.routed(source, packet, found.router, count + 1)
-            else:
+            if found is None or found.router is router:
                 yield Fate("NO_HOST")
+            elif found.router:
+                yield from self.routed(source, packet, found.router, count + 1)
+            elif found.endpoint:
+                macs = (self.router_mac(router), found.mac)
+                if packet.length > self.mtu(found.bridge):
+                    yield Fate("MTU")
+                elif router not in self.routers_on(found.bridge):
+                    yield Fate("NO_ROUTER")
+                else:
+                    yield self.last_mile(
+                        source, packet, found.bridge, found.endpoint, macs, ttl - 1
+                    )
 
     def next_hops(self, router: Router, dst: Address) -> list[tuple[str, str]]:
         """(bridge, address) of each choice, address "" the destination; ("", drop reason)."""
@@ -289,16 +290,20 @@ class Oracle:
     ) -> Fate:
         if packet.length > self.mtu(bridge):
             return Fate("MTU")
+        if _unrelated(packet):
+            return Fate("ICMP_UNRELATED")
         allowed, egress = self.decide(source, "egress", packet.dst, packet, source.spec.node)
         if not allowed:
             return Fate("POLICY_EGRESS", egress=egress)
         node = target.spec.node
         if node != source.spec.node:  # there only the MAC counts
             found = self.owner_of_mac(bridge, macs[1], node)
-            if found is None and self.bridge(bridge).flood:
+            if found is None:
+                if not self.bridge(bridge).flood:
+                    return Fate("FLOOD_OFF", egress=egress)
                 here = [e for e in self.members.values() if e.spec.node == node]
                 return Fate("flooded", egress=egress, copies=self.copies(packet, bridge, here))
-            if found is None or found.endpoint is None or found.endpoint.spec.node != node:
+            if found.endpoint is None or found.endpoint.spec.node != node:
                 return Fate("NOT_HERE", egress=egress)
             target = found.endpoint
         what, ingress = self.arrival(packet, target)
@@ -346,14 +351,30 @@ def _address(text: str) -> Address:
     return ip_address(text)
 
 
-def _network(text: str) -> Network:
-    return ip_network(text)
-
-
 def _within(address: Address, net: Network | Address) -> bool:
     if isinstance(net, IPv4Network | IPv6Network):
         return address.version == net.version and address in net
     return False
+
+
+def _in_any(address: Address, texts: tuple[str, ...]) -> bool:
+    return any(_within(address, ip_network(text)) for text in texts)
+
+
+def _malformed(packet: Packet) -> bool:
+    mapped = ("::ffff:0:0/96",)
+    return (
+        _in_any(packet.src, ("224.0.0.0/3", "ff00::/8", *mapped))
+        or _in_any(packet.dst, mapped)
+        or (packet.protocol == 1 and packet.src.version == 6)
+        or (packet.protocol == 58 and packet.src.version == 4)
+    )
+
+
+def _unrelated(packet: Packet) -> bool:
+    if packet.protocol == 1:
+        return packet.icmp_type in (0, 3, 4, 5, 11, 12, 14, 16, 18)
+    return packet.protocol == 58 and (packet.icmp_type < 128 or packet.icmp_type == 129)
 
 
 def _peer_matches(rule: Rule, peer: Address, groups: set[str]) -> bool:

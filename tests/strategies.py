@@ -76,6 +76,8 @@ class _Maker:
     def domain(self, tenant: str) -> Domain:
         bridges = [self.bridge(number) for number in range(1, self.random.randint(1, 4) + 1)]
         routers = [self.router(n, bridges) for n in range(1, self.random.randint(0, 2) + 1)]
+        if len(routers) == 2 and self.chance(0.5):
+            self.ring(*routers)
         groups = [
             {"name": f"g{index}", "labels": labels}
             for index, labels in enumerate(self.some(LABELS, 0, 5))
@@ -135,6 +137,18 @@ class _Maker:
             )
         mac = f"02:bb:00:00:00:{number:02x}" if self.chance(0.2) else None
         return {"name": f"r{number}", "interfaces": interfaces, "routes": routes, "mac": mac}
+
+    def ring(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+        """Default routes of two routers at each other, where they share a bridge."""
+        for mine in one["interfaces"]:
+            for theirs in other["interfaces"]:
+                if mine["bridge"] != theirs["bridge"]:
+                    continue
+                for a, b in zip(mine["addresses"], theirs["addresses"], strict=True):
+                    to = "::/0" if ":" in a else "0.0.0.0/0"
+                    one["routes"].insert(0, {"to": to, "via": [b.partition("/")[0]]})
+                    other["routes"].insert(0, {"to": to, "via": [a.partition("/")[0]]})
+                return
 
     def next_hops(self, version: int, bridges: list[dict[str, Any]]) -> list[str]:
         """Routers, endpoints, shared addresses, and addresses nobody has."""
@@ -245,12 +259,13 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
     owners = _owners(domain, members)
     src, smac = _source(random, source, owners)
     targets: list[Address] = [a for a in owners if a.version == src.version]
+    targets += [a for a in owners if a.version == src.version]
     targets += [a for e in members for a in e.addresses if a.version == src.version] * 6
     targets += [a for a in map(ip_address, OUTSIDE) if a.version == src.version]
     dst = random.choice(targets)
     dmac = _next_mac(random, domain, source, owners.get(dst))
     protocol = random.choice((6, 6, 6, 17, 17, 132, 1, 58, 47, 0))
-    if protocol in (1, 58):
+    if protocol in (1, 58) and random.random() < 0.97:
         protocol = 1 if src.version == 4 else 58
     return Packet(
         smac=smac,
@@ -258,9 +273,9 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
         src=src,
         dst=dst,
         protocol=protocol,
-        sport=40000,
+        sport=random.choice((40000,) * 30 + (67, 547)),
         dport=random.choice(PORTS),
-        icmp_type=random.choice((8, 13, 128, 128, 8, 255, 0, 3)),
+        icmp_type=random.choice((8, 13, 128, 128, 8, 128, 8, 255, 0, 3, 5, 129, 134)),
         icmp_code=random.choice((0, 0, 1, 255)),
         ttl=random.choice((64, 64, 64, 64, 64, 64, 255, 255, 4, 3, 2, 1)),
         length=random.choice((60,) * 40 + (1280, 1281, 1400, 1401, 1430, 1431, 1450, 1451, 1550)),

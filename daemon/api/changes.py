@@ -28,7 +28,8 @@ class Apply(Question):
     objects: list[dict[str, Any]] = Field(description="Manifests")
     dry_run: bool = False
     confirm_s: float | None = Field(
-        default=None, description=f"Revert after these seconds unless confirmed; at most {MAX_CONFIRM_S}"
+        default=None,
+        description=f"Revert after these seconds unless confirmed; at most {MAX_CONFIRM_S}",
     )
     comment: str = Field(default="", max_length=1000)
 

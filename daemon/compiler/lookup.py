@@ -95,9 +95,9 @@ class Lookup:
         return members
 
     def peer_class(self, domain: int, addr: bytes) -> int:
-        """Of the host that owns the address, else of the longest prefix around it."""
+        """Of the endpoint that owns the address, else of the longest prefix around it."""
         host = self.host(domain, addr)
-        if host is not None:
+        if host is not None and not host.router:
             return host.peer_class
         table = self._rows["plum_peer"]
         for bits, masked in _prefixes(addr):

@@ -169,16 +169,15 @@ def configure(path: Path, device: str, index: int, inside: Inside | None) -> Non
     Idempotent. Without `inside` the workload asks DHCP itself. Raises
     NetlinkError; addresses nobody asked for are left alone.
     """
-    with entered(path):
-        with Netlink() as kernel:
-            messages = [_up(_LO), _up(index)]
-            if inside is not None:
-                messages += [_address(index, address) for address in inside.addresses]
-                messages += [_route(index, route) for route in inside.routes]
-                _ignore_advertisements(device, inside)
-            for result in kernel.attempt(messages):
-                if isinstance(result, NetlinkError) and result.errno != errno.EEXIST:
-                    raise result
+    with entered(path), Netlink() as kernel:
+        messages = [_up(_LO), _up(index)]
+        if inside is not None:
+            messages += [_address(index, address) for address in inside.addresses]
+            messages += [_route(index, route) for route in inside.routes]
+            _ignore_advertisements(device, inside)
+        for result in kernel.attempt(messages):
+            if isinstance(result, NetlinkError) and result.errno != errno.EEXIST:
+                raise result
 
 
 def _ignore_advertisements(device: str, inside: Inside) -> None:

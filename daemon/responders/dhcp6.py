@@ -95,7 +95,9 @@ def answer(frame: bytes, facts: Facts) -> bytes | None:
     if reply is None or len(reply) > MAX_MESSAGE:
         return None
     mac = facts.server_mac
-    return build6((mac, facts.mac), (link_local(mac.hex()), outer.src), (SERVER_PORT, udp.sport), reply)
+    return build6(
+        (mac, facts.mac), (link_local(mac.hex()), outer.src), (SERVER_PORT, udp.sport), reply
+    )
 
 
 def server_id(facts: Facts) -> bytes:

@@ -87,7 +87,7 @@ class CommitBell:
         if bell is not None:
             ears.register(bell, select.POLLIN)
         database: Database | None = None
-        seen = -1
+        seen: int | None = -1
         wait_s = 0.0
         while True:
             ready = [descriptor for descriptor, _ in ears.poll(wait_s * 1000)]
@@ -102,7 +102,9 @@ class CommitBell:
                 wait_s = self._rest(database.next_deadline(), bell)
             except (StoreError, sqlite3.Error) as error:
                 shown = explain(self._path, error) if isinstance(error, sqlite3.Error) else error
-                log.warning("watches cannot follow the store: %s", shown)
+                if seen is not None:  # once, not every second
+                    log.warning("watches cannot follow the store: %s", shown)
+                seen = None
                 self._announce(None)
                 wait_s = _REST_S
                 continue

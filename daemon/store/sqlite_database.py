@@ -195,6 +195,7 @@ class Database:
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
+        self._check_identity()
         self._connection.execute("BEGIN")
         try:
             yield

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from ipaddress import IPv4Address
 from random import Random
 
 from daemon.abi import Drop
 from daemon.compiler.node import compile_node
-from daemon.compiler.packet import Outcome, Prediction
+from daemon.compiler.packet import Outcome, Packet, Prediction
 from daemon.compiler.predict import predict
-from daemon.compiler.result import Compiled, Runtime
+from daemon.compiler.result import Compiled, Device, Rows
+from daemon.model.snapshot import Snapshot
+from tests.compiler.build import RUNTIME, domain, endpoint, snapshot
 from tests.oracle import Fate, Oracle
 from tests.strategies import Zone, packet, zone
 
-ZONES = 800
+ZONES = 1000
 PACKETS_PER_ZONE = 20
-RUNTIME = Runtime(underlay_ifindex=2)
 
 
 def compiled_zone(given: Zone) -> dict[int, Compiled]:
@@ -97,6 +99,36 @@ def check(given: Zone, count: int) -> Counter[str]:
     return seen
 
 
+def rows_of(given: Snapshot, name: str) -> Rows:
+    devices = {f"acme/shop/e{n}": Device(200 + n) for n in (1, 2, 3)}
+    return compile_node(given, name, devices, RUNTIME).rows
+
+
+def test_a_node_that_knows_better_refuses_what_another_still_sends() -> None:
+    allow = domain(default={"ingress": "allow"}, bridges=[{"name": "blue"}])
+    before = snapshot(allow, endpoint(1), endpoint(2, on="n2"))
+    moved = snapshot(allow, endpoint(1), endpoint(2, on="n3"), endpoint(3, on="n2"))
+    gone = snapshot(allow, endpoint(1))
+    sent = Packet("02:65:00:00:00:01", "02:65:00:00:00:02", IPv4Address("10.0.1.11"),
+                  IPv4Address("10.0.1.12"), 6)  # fmt: skip
+    here = rows_of(before, "n1")
+    made = [
+        predict({1: here, **other}, 1, 201, sent)
+        for other in (
+            {2: rows_of(before, "n2")},
+            {2: rows_of(moved, "n2")},
+            {2: rows_of(gone, "n2")},
+            {},
+        )
+    ]
+    assert [(one.outcome, one.drop, one.node) for one in made] == [
+        (Outcome.DELIVERED, Drop.NONE, 2),
+        (Outcome.DROPPED, Drop.NOT_HERE, 2),
+        (Outcome.DROPPED, Drop.VNI, 2),
+        (Outcome.SENT, Drop.NONE, 2),
+    ]
+
+
 def test_prediction_agrees_with_the_oracle() -> None:
     seen: Counter[str] = Counter()
     for seed in range(ZONES):
@@ -105,6 +137,6 @@ def test_prediction_agrees_with_the_oracle() -> None:
     for what in (
         "delivered", "flooded", "answered", "several", "NOT_PROGRAMMED", "SOURCE_MAC",
         "SOURCE_ADDRESS", "ICMP_UNRELATED", "POLICY_EGRESS", "POLICY_INGRESS", "NO_ROUTE",
-        "BLACKHOLE", "NO_HOST", "ROUTE_LOOP", "TTL", "MTU", "LINK_LOCAL", "FLOOD_OFF", "NOT_HERE",
+        "BLACKHOLE", "NO_HOST", "ROUTE_LOOP", "TTL", "MTU", "NO_ROUTER", "RESPONDER", "MALFORMED", "ROGUE_DHCP", "ROGUE_RA", "LINK_LOCAL", "FLOOD_OFF",
     ):  # fmt: skip
         assert seen[what] >= 5, f"{what} seen {seen[what]} times: {seen}"

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon import abi
 from daemon.datapath.libbpf import DatapathError
-from daemon.datapath.loader import IncompatibleMap, load
+from daemon.datapath.loader import IncompatibleMap, load, shipped_objects
 from daemon.datapath.testrun import run_packet
+
+pytestmark = pytest.mark.privileged
 
 FRAME = bytes(12) + b"\x08\x00" + bytes(50)
 Compile = Callable[..., Path]
@@ -112,3 +115,14 @@ def test_load_killed_half_way_is_done_again(pins: Path, sample: Path) -> None:
     assert run_packet(second.programs["t_entry"].fd, FRAME).mark == 77
     first.close()
     second.close()
+
+
+def test_shipped_datapath_loads_and_its_maps_match_the_abi(pins: Path) -> None:
+    datapath = load(pins, shipped_objects())
+    assert {"plum_from_ep", "plum_from_ul", "plum_flow_gc"} <= set(datapath.programs)
+    assert "plum_tail" in datapath.maps
+    for name, (key, value) in abi.MAPS.items():
+        held = datapath.maps[name]
+        assert len(key.unpack(bytes(held.key_size)).pack()) == held.key_size
+        assert len(value.unpack(bytes(held.value_size)).pack()) == held.value_size
+    datapath.close()

@@ -13,6 +13,8 @@ from daemon.datapath.loader import Datapath
 from daemon.datapath.maps import Map
 from daemon.datapath.testrun import run_packet
 
+pytestmark = pytest.mark.privileged
+
 FRAME = bytes(12) + b"\x08\x00" + bytes(50)
 LPM = [struct.pack("<I4B", 8 * i, *([10] * i + [0] * (4 - i))) for i in range(5)]
 

@@ -13,6 +13,8 @@ from daemon.datapath.libbpf import DatapathError
 from daemon.datapath.loader import Datapath
 from daemon.datapath.testrun import run_packet, run_syscall
 
+pytestmark = pytest.mark.privileged
+
 FRAME = bytes(range(12)) + b"\x08\x00" + bytes(50)
 
 

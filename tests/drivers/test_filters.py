@@ -13,6 +13,8 @@ from daemon.drivers.filters import Filters
 from daemon.drivers.links import Link, Links, Veth
 from daemon.drivers.netlink import Netlink, NetlinkError
 
+pytestmark = pytest.mark.privileged
+
 MakeNamespace = Callable[[], Path]
 
 

@@ -15,6 +15,8 @@ from daemon.drivers.links import Links, Veth
 from daemon.drivers.netlink import Message, Netlink, NetlinkError
 from daemon.drivers.netns import netlink_in
 
+pytestmark = pytest.mark.privileged
+
 MakeNamespace = Callable[[], Path]
 IFLA_GSO_IPV4_MAX_SIZE = 63
 

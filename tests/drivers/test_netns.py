@@ -10,9 +10,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from daemon.drivers.links import Links, Veth
 from daemon.drivers.netlink import Netlink
 from daemon.drivers.netns import Inside, Namespaces, Route, addresses, configure, netlink_in
+
+pytestmark = pytest.mark.privileged
 
 MakeNamespace = Callable[[], Path]
 NAME = f"t-datapath-ns-{os.getpid()}"

@@ -141,7 +141,7 @@ def test_bad_manifests_are_named_at_their_place(text: str, expected: list[tuple[
 def test_kinds_are_read_in_any_case_and_documents_may_be_empty() -> None:
     parsed = parse_manifests("---\n---\nkind: Tenant\nname: a\n---\nKIND: x\n")
     assert [manifest.ref for manifest in parsed.manifests] == [Ref(kind=Kind.TENANT, name="a")]
-    assert [problem.path for problem in parsed.problems][0] == "document 2: KIND"
+    assert next(problem.path for problem in parsed.problems) == "document 2: KIND"
 
 
 def test_yaml_1_2_is_what_is_read() -> None:
