@@ -99,8 +99,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, struct pkt *p, stru
 
 /* ARP from an endpoint: its claims checked, requests answered from what the
  * zone knows. What nobody is known to own goes on to the bridge. */
-static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p,
-				     const struct ep *ep)
+static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p, const struct ep *ep)
 {
 	struct neighbour n = {};
 	struct arp_frame a;
