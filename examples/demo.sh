@@ -63,6 +63,6 @@ show plumctl get endpoint --tenant acme -o wide
 say "The zone stays up. Try:
 #   plumctl sandbox shell acme/shop/web-1
 #   plumctl describe domain acme/shop
-#   plumctl export acme/shop > mine.yaml; edit it; plumctl diff -f mine.yaml; plumctl apply --wait -f mine.yaml
+#   plumctl export -t acme -d shop > mine.yaml; edit it; plumctl diff -f mine.yaml; plumctl apply --wait -f mine.yaml
 #   plumctl history; plumctl rollback SEQ
 #   plumctl sandbox down"
