@@ -21,7 +21,7 @@ from daemon.api.server import ApiServer
 from daemon.datapath import DatapathError, mount_bpffs
 from daemon.datapath.events import PuntReader
 from daemon.datapath.loader import load
-from daemon.drivers.monitor import Monitor
+from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.notify import notify, watchdog_period_s
 from daemon.options import Options, parse, program_version
 from daemon.reconcile.kernel import KernelHost
@@ -93,7 +93,12 @@ async def serve(options: Options) -> None:
 
         reader = PuntReader(datapath.maps["plum_punt"], punted)
         stack.callback(reader.close)
-        monitor = Monitor(lambda event: reconciler.device_event())
+
+        def heard(event: Event) -> None:
+            gone = (Change.LINK_GONE, Change.FILTER_GONE, Change.OVERRUN)
+            reconciler.device_event(urgent=event.change in gone)
+
+        monitor = Monitor(heard)
         stack.callback(monitor.close)
         node = RunningNode(
             reconciler,

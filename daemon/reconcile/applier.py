@@ -17,7 +17,7 @@ from daemon.reconcile.keeping import Keeper
 from daemon.reconcile.plan import Op, Write, perform, plan, summary
 from daemon.reconcile.status import Exceptional, State
 from daemon.reconcile.tables import EP, Tables, endpoints_by_slot, ep_key, pack
-from daemon.reconcile.wants import fits, wants_of
+from daemon.reconcile.wants import Memory, fits, wants_of
 from daemon.responders.derive import facts_of
 from daemon.responders.facts import Facts
 
@@ -53,6 +53,7 @@ class Applier:
         self._underlay: int = 0  # ifindex
         self._owners: dict[int, int] = {}  # slot -> endpoint id
         self._opened: dict[str, Want] = {}
+        self._wanted: Memory = {}
         self._settled = False
         self._facts: dict[str, tuple[tuple[object, object, int, int], Facts | None]] = {}
 
@@ -68,7 +69,7 @@ class Applier:
             return Outcome(snapshot.revision, unknown=True)
         known, actual, namespaces = self._found, self._actual, self._namespaces
         self._forget_kernel()  # until this cycle is through
-        wants, troubles = wants_of(snapshot, self._node)
+        wants, troubles = wants_of(snapshot, self._node, self._wanted)
         actual = actual if actual is not None else self._dump()
         before = endpoints_by_slot(actual)
         found = self._host.survey() if known is None else known
@@ -237,9 +238,12 @@ class Applier:
         self._facts = fresh
         return told
 
-    def verify(self) -> list[str]:
-        """Compare the machine with the last cycle. What differs, in words; the
-        next `apply` puts it right. Raises OSError or DatapathError."""
+    def verify(self, *, devices: bool = True) -> list[str]:
+        """Compare the machine with the last cycle; what differs, in words.
+
+        The next `apply` puts it right. `devices` off: rows only, because nothing
+        was heard of a change of devices. Raises OSError or DatapathError.
+        """
         if self._desired is None:
             return []
         wrong: list[str] = []
@@ -248,26 +252,35 @@ class Applier:
             wrong += _differences(table, self._desired.get(table, {}), actual[table])
         if wrong:
             self._actual = actual
-        survey = self._host.survey()
-        for path, device in (self._found or {}).items():
-            now = survey.get(path)
-            if now is None:
+        return wrong + (self._verify_devices() if devices else [])
+
+    def _verify_devices(self) -> list[str]:
+        wrong: list[str] = []
+        known, survey = self._found or {}, self._host.survey()
+        for path, device in known.items():
+            what = _difference(path, device, survey.get(path))
+            if what:
                 self._opened.pop(path, None)
-                wrong.append(f"device {device.name} of {path} was gone")
-            elif now.ifindex != device.ifindex:
-                self._opened.pop(path, None)
-                wrong.append(f"device {device.name} of {path} was another one")
-            elif not now.guarded:
-                wrong.append(f"filter of {device.name} ({path}) was gone or not ours")
-            elif device.up and not now.up:
-                self._opened.pop(path, None)
-                wrong.append(f"device {device.name} of {path} was down")
-        if self._vtep and self._underlay != self._host.check_underlay(self._vtep):
-            wrong.append(f"filter of the underlay device with {self._vtep} was gone or not ours")
-        appeared = survey.keys() - (self._found or {}).keys()
+                wrong.append(what)
+        appeared = survey.keys() - known.keys()
         wrong += [f"device of {path} was there though not wanted" for path in sorted(appeared)]
         self._found = survey
+        if self._vtep and self._underlay != self._host.check_underlay(self._vtep):
+            wrong.append(f"filter of the underlay device with {self._vtep} was gone or not ours")
         return wrong
+
+
+def _difference(path: str, before: Found, now: Found | None) -> str:
+    """What happened to a device; empty if nothing did."""
+    if now is None:
+        return f"device {before.name} of {path} was gone"
+    if now.ifindex != before.ifindex:
+        return f"device {before.name} of {path} was another one"
+    if not now.guarded:
+        return f"filter of {before.name} ({path}) was gone or not ours"
+    if before.up and not now.up:
+        return f"device {before.name} of {path} was down"
+    return ""
 
 
 def _differences(

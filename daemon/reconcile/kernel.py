@@ -43,6 +43,7 @@ class KernelHost:
         self._links = Links(self._netlink)
         self._filters = Filters(self._netlink)
         self._namespaces = Namespaces(run_dir)
+        self._underlay: Underlay | None = None
         self._merged: tuple[int, Address] | None = None
 
     def close(self) -> None:
@@ -186,10 +187,16 @@ class KernelHost:
         return found.index
 
     def _find_underlay(self, vtep: Address) -> Underlay | None:
-        if not self._underlay_name:
-            return underlay.find(self._netlink, vtep)
-        link = self._links.find(self._underlay_name)
-        return Underlay(link.index, link.name, link.mtu) if link else None
+        if self._underlay_name:
+            link = self._links.find(self._underlay_name)
+            return Underlay(link.index, link.name, link.mtu) if link else None
+        last = self._underlay  # asking for one device's addresses spares a list of all
+        if last is not None:
+            held = netns.addresses(self._netlink, last.index)
+            if any(address == vtep for _, address in held):
+                return last
+        self._underlay = underlay.find(self._netlink, vtep)
+        return self._underlay
 
     def _merge_segments(self, found: Underlay, vtep: Address) -> None:
         """Receive offload for tunnels: speed only, so it may fail."""

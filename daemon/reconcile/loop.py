@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from daemon.compiler.result import Names
 from daemon.model.object import Kind
@@ -30,9 +31,11 @@ class Pace:
     """Seconds."""
 
     debounce: float = 0.01  # a burst of changes is one cycle
+    hurry: float = 0.2  # from a device's event to a look at it
     verify: float = 1.0
     verify_share: float = 0.05  # of the time, at most; but never slower than verify_max
     verify_max: float = 1.6
+    devices_every: int = 10  # checks, if no event said that one changed
     retry_first: float = 0.1
     retry_max: float = 5.0
     collect: float = 5.0
@@ -72,7 +75,10 @@ class Reconciler:
         self._clock = clock
         self._wake = asyncio.Event()
         self._due = False  # a cycle is
-        self._check_now = False
+        self._check_at = 0.0
+        self._checked_at = 0.0
+        self._devices_stirred = True
+        self._checks = 0
         self._retry_at: float | None = None
         self._retry_s = self._pace.retry_first
         self._published: NodeStatus | None = None
@@ -98,34 +104,39 @@ class Reconciler:
         if not self.ready.is_set():
             self.reason = reason
 
-    def device_event(self) -> None:
-        """Something happened to devices or filters: look soon."""
-        self._check_now = True
+    def device_event(self, *, urgent: bool) -> None:
+        """Something happened to devices or filters. Urgent: something is gone, or
+        everything may be. Our own changes are heard as well."""
+        now = asyncio.get_running_loop().time()
+        self._devices_stirred = True
+        if urgent:
+            self._check_at = min(self._check_at, max(now, self._checked_at + self._pace.hurry))
+        if self._retry_at is not None:  # perhaps what was missing has come
+            self._retry_at = min(self._retry_at, now + self._pace.hurry)
         self._wake.set()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        next_check = loop.time() + self._pace.verify
+        self._check_at = loop.time() + self._pace.verify
         while True:
-            until = min(next_check, self._retry_at or next_check)
+            until = min(self._check_at, self._retry_at or self._check_at)
             try:
                 async with asyncio.timeout_at(until):
                     await self._wake.wait()
             except TimeoutError:
                 pass  # a check or a retry is due
             self._wake.clear()
-            now = loop.time()
-            retry = self._retry_at is not None and now >= self._retry_at
+            retry = self._retry_at is not None and loop.time() >= self._retry_at
             if self._due or retry:
                 await asyncio.sleep(self._pace.debounce)
                 await self._cycle()
-            if self._check_now or now >= next_check:
-                self._check_now = False
+            if loop.time() >= self._check_at:
                 started = loop.time()
                 await self._verify()
-                spent = loop.time() - started
-                pause = min(self._pace.verify_max, spent / self._pace.verify_share)
-                next_check = loop.time() + max(self._pace.verify, pause)
+                self._checked_at = loop.time()
+                pause = (self._checked_at - started) / self._pace.verify_share
+                pause = max(self._pace.verify, min(self._pace.verify_max, pause))
+                self._check_at = self._checked_at + pause
             if self._published != self.status:
                 await self._publish()
 
@@ -195,8 +206,11 @@ class Reconciler:
     async def _verify(self) -> None:
         if not self.ready.is_set() or self._due:
             return
+        self._checks += 1
+        devices = self._devices_stirred or self._checks % self._pace.devices_every == 0
+        self._devices_stirred = False
         try:
-            wrong = await self.worker.call(self._applier.verify)
+            wrong = await self.worker.call(partial(self._applier.verify, devices=devices))
         except Exception as error:  # becomes the node's status, and is tried again
             self._node_failed(error)
             return

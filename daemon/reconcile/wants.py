@@ -17,17 +17,30 @@ from daemon.reconcile.host import Found, HostError, Want
 _DEFAULTS = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
-def wants_of(snapshot: Snapshot, node: str) -> tuple[dict[str, Want], dict[str, HostError]]:
+#: By path: what a want follows from, and the want; kept between calls.
+Memory = dict[str, tuple[Endpoint, Domain | None, int, Want | HostError]]
+
+
+def wants_of(
+    snapshot: Snapshot, node: str, memory: Memory
+) -> tuple[dict[str, Want], dict[str, HostError]]:
     """Devices by endpoint path, and endpoints that get none with the reason."""
     wants: dict[str, Want] = {}
     refused: dict[str, HostError] = {}
     taken: dict[tuple[str, str], str] = {}
     tunnel = tunnel_mtu(snapshot.nodes.values())
-    for path in sorted(snapshot.endpoints):
+    local = sorted(p for p, endpoint in snapshot.endpoints.items() if endpoint.spec.node == node)
+    for path in memory.keys() - local:
+        del memory[path]
+    for path in local:
         endpoint = snapshot.endpoints[path]
-        if endpoint.spec.node != node:
-            continue
-        want = _want(path, endpoint, snapshot, tunnel)
+        domain = snapshot.domains.get(path.rpartition("/")[0])
+        known = memory.get(path)
+        if known and known[0] is endpoint and known[1] is domain and known[2] == tunnel:
+            want = known[3]
+        else:
+            want = _want(path, endpoint, domain, tunnel)
+            memory[path] = (endpoint, domain, tunnel, want)
         if isinstance(want, HostError):
             refused[path] = want
             continue
@@ -41,9 +54,8 @@ def wants_of(snapshot: Snapshot, node: str) -> tuple[dict[str, Want], dict[str, 
     return wants, refused
 
 
-def _want(path: str, endpoint: Endpoint, snapshot: Snapshot, tunnel: int) -> Want | HostError:
+def _want(path: str, endpoint: Endpoint, domain: Domain | None, tunnel: int) -> Want | HostError:
     spec = endpoint.spec
-    domain = snapshot.domains.get(f"{endpoint.tenant}/{spec.domain}")
     bridges = domain.spec.bridges if domain else ()
     bridge = next((bridge for bridge in bridges if bridge.name == spec.bridge), None)
     if domain is None or bridge is None:

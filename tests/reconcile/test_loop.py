@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,9 @@ async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
 
 
 @asynccontextmanager
-async def running(store: Store, host: FakeHost) -> AsyncIterator[Reconciler]:
+async def running(store: Store, host: FakeHost, pace: Pace = PACE) -> AsyncIterator[Reconciler]:
     reconciler = Reconciler(
-        "n1", store, host, Responder(lambda index, frame: None), api="unix:///x", pace=PACE
+        "n1", store, host, Responder(lambda index, frame: None), api="unix:///x", pace=pace
     )
     task = asyncio.create_task(reconciler.run())
     try:
@@ -144,11 +145,14 @@ async def test_a_failing_machine_is_reported_retried_and_recovers(store: Store) 
 async def test_a_device_that_comes_later_is_found_by_its_event(store: Store) -> None:
     await put(store, *ZONE, web("web-1", attach={"kind": "tap", "device": "tap7"}))
     host = FakeHost()
-    async with running(store, host) as reconciler:
+    pace = replace(PACE, hurry=0.02, retry_first=0.2, retry_max=60)
+    async with running(store, host, pace) as reconciler:
         await until(lambda: reconciler.status.exceptions)
         assert reconciler.status.exceptions[0].state is State.PENDING
+        await asyncio.sleep(0.5)  # the pause between tries has grown
         host.taps["tap7"] = 77
-        await until(lambda: not reconciler.status.exceptions)
+        reconciler.device_event(urgent=False)
+        await until(lambda: not reconciler.status.exceptions, 1)
         assert host.devices["acme/shop/web-1"].up
 
 
@@ -194,6 +198,17 @@ async def test_a_revision_nobody_confirms_is_reverted(store: Store) -> None:
         await put(store, web("web-1"), confirm_s=1)
         await until(lambda: host.devices)
         await until(lambda: not host.devices, 6)
+
+
+async def test_a_lost_device_is_made_again_at_once(store: Store) -> None:
+    await put(store, *ZONE, web("web-1"))
+    host = FakeHost()
+    async with running(store, host, replace(PACE, verify=60, hurry=0.02)) as reconciler:
+        await asyncio.wait_for(reconciler.ready.wait(), 5)
+        del host.devices["acme/shop/web-1"]
+        reconciler.device_event(urgent=True)
+        await until(lambda: host.devices.get("acme/shop/web-1"), 1)
+        assert "web-1" in reconciler.repairs[0].what
 
 
 async def test_flows_are_collected_and_next_hops_refreshed(store: Store) -> None:
