@@ -1,0 +1,1 @@
+"""The compiled datapath, as package data: `plum.bpf.o`. Sources beside it."""
