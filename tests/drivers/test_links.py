@@ -117,10 +117,12 @@ def test_host_keeps_silent_on_a_hushed_device(
     kernel: Netlink, node: Path, make_namespace: MakeNamespace
 ) -> None:
     devices = Links(kernel)
-    made = devices.create(veth(make_namespace()))
+    workload = make_namespace()
+    made = devices.create(veth(workload))
     with entered(node):
         devices.hush("plt1")
     devices.up(made.index)
+    ip(workload, "link", "set", "eth0", "up")  # without carrier no address would come
     assert ip(node, "-6", "addr", "show", "dev", "plt1") == []
     with entered(node):
         devices.hush("plt1", quiet=False)
