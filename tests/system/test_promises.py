@@ -231,7 +231,7 @@ def test_revoked_access_dies_at_once_and_nothing_else_notices(
 
 def test_slots_of_the_dead_are_not_inherited(plum: Zone, ends: tuple[Guest, Guest]) -> None:
     """A new endpoint in an old one's slot has neither its flows nor its counters."""
-    client, server = ends
+    client, _ = ends
     path = f"{FLOW}/next"
     seen = []
     for _ in range(2):
