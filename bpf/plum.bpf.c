@@ -114,7 +114,7 @@ static __always_inline int slow_ep(struct __sk_buff *skb, struct pkt *p)
 	rc = stage_port_security(p, ep);
 	if (rc)
 		return rc;
-	rc = p->family ? stage_nd(skb, p) : stage_arp(skb, p);
+	rc = p->family ? stage_nd(skb, p) : stage_arp(skb, p, ep);
 	if (rc)
 		return rc;
 	if (p->family) {

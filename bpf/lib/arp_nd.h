@@ -99,7 +99,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, struct pkt *p, stru
 
 /* ARP from an endpoint: its claims checked, requests answered from what the
  * zone knows. What nobody is known to own goes on to the bridge. */
-static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p, const struct ep *ep)
 {
 	struct neighbour n = {};
 	struct arp_frame a;
@@ -116,6 +116,8 @@ static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p)
 	addr_from4(addr, a.sender);
 	if (!mac_equal(a.sender_mac, p->smac))
 		return DROP(ARP_SPOOF);
+	if (!a.sender && !mac_equal(p->smac, ep->mac))
+		return DROP(SOURCE_MAC); /* a probe claims no address, but its MAC */
 	if (a.sender ? !source_allowed(p->in_slot, p->smac, addr)
 		     : a.op != bpf_htons(ARPOP_REQUEST))
 		return DROP(ARP_SPOOF);

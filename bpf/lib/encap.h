@@ -147,8 +147,10 @@ static __always_inline const struct path *fresh_path(__u32 node, __u64 now)
 {
 	const struct path *path = bpf_map_lookup_elem(&plum_path, &node);
 
-	if (!path || !path->refreshed || now - path->refreshed > PATH_FRESH_NS)
+	if (!path || !path->refreshed)
 		return NULL;
+	if (now > path->refreshed && now - path->refreshed > PATH_FRESH_NS)
+		return NULL; /* our clock is coarse: plumd's may be a little ahead */
 	return path;
 }
 

@@ -34,6 +34,8 @@ static __always_inline __u8 tcp_next_state(const struct pkt *p, const struct flo
 {
 	bool reply = f->flags & FLOW_REPLY;
 
+	if (f->state == FLOW_CLOSED)
+		return FLOW_CLOSED; /* only a SYN opens it again */
 	if (p->tcp_flags & TCP_RST) {
 		if (f->state == FLOW_NEW && reply)
 			return p->tcp_ack == r->tcp_end ? FLOW_CLOSED : f->state;

@@ -82,7 +82,7 @@ static __always_inline int parse_options4(struct __sk_buff *skb, __u32 off, __u3
 {
 	__u32 at = 0;
 
-	for (int i = 0; i < IP_MAX_OPTIONS; i++) {
+	for (int i = 0; i <= IP_MAX_OPTIONS; i++) {
 		__u8 option[2] = {};
 
 		if (at >= bytes)
@@ -98,7 +98,7 @@ static __always_inline int parse_options4(struct __sk_buff *skb, __u32 off, __u3
 		if (option[0] == IP_OPT_LSRR || option[0] == IP_OPT_SSRR)
 			return DROP(IP_OPTIONS);
 		if (at + 1 >= bytes || bpf_skb_load_bytes(skb, off + at + 1, option + 1, 1) < 0 ||
-		    option[1] < 2)
+		    option[1] < 2 || option[1] > bytes - at)
 			return DROP(MALFORMED);
 		at += option[1];
 	}
@@ -303,12 +303,14 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 		p->policy_proto = PROTO_ICMP;
 		if (p->family != 4)
 			return DROP(MALFORMED);
-		return parse_icmp(skb, p);
+		rc = parse_icmp(skb, p);
+		break;
 	case IPPROTO_ICMPV6:
 		p->policy_proto = PROTO_ICMP6;
 		if (p->family != 6)
 			return DROP(MALFORMED);
-		return parse_icmp(skb, p);
+		rc = parse_icmp(skb, p);
+		break;
 	default:
 		p->policy_proto = PROTO_OTHER;
 		p->policy_port = p->proto;
@@ -317,7 +319,8 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 	}
 	if (rc == DROP(TRUNCATED) && p->frag == FRAG_FIRST)
 		return DROP(FRAGMENT_TINY);
-	p->policy_port = bpf_ntohs(p->dport);
+	if (p->policy_proto != PROTO_ICMP && p->policy_proto != PROTO_ICMP6)
+		p->policy_port = bpf_ntohs(p->dport);
 	return rc;
 }
 

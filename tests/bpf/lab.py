@@ -182,6 +182,7 @@ class Lab:
     def __init__(self, pins: Path, program: Path) -> None:
         self._namespace = Namespace()
         self._compiled: Compiled | None = None
+        self._rules: dict[int, str] = {0: ""}  # of every zone so far: hits outlive a rule
         self.ifindex: dict[str, int] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._make_devices()
@@ -235,6 +236,7 @@ class Lab:
             rows = {k.pack(): v.pack() for k, v in wanted.rows[name].items()}
             self.maps[name].delete_many(k for k in self.maps[name].dump() if k not in rows)
         self._compiled = wanted
+        self._rules.update((rule, name) for rule, (_, name) in wanted.names.rules.items())
         return wanted
 
     def reset(self) -> None:
@@ -379,9 +381,7 @@ class Lab:
             who = names.slots.get(drop.slot, who).rsplit("/", 1)[-1]
             drops[(who, Drop(drop.reason))] = DropStat.unpack(value).packets
         for key, value in self.maps["plum_rule_stat"].dump().items():
-            rule = RuleKey.unpack(key).rule
-            name = names.rules[rule][1] if rule else ""
-            hits[name] += RuleStat.unpack(value).hits
+            hits[self._rules[RuleKey.unpack(key).rule]] += RuleStat.unpack(value).hits
         for slot, path in names.slots.items():
             raw = self.maps["plum_ep_stat"].lookup(Index(slot).pack())
             assert raw is not None
