@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from plumctl.errors import ExitCode, PlumError
+from plumctl.locate import socket_path
+
 HEAVY = {"pydantic", "ruamel", "rich", "daemon", "pyroute2"}
 # Typer 0.29 and later turn a command's arguments into values with pydantic.
 OF_TYPER = {"pydantic"}
