@@ -20,7 +20,7 @@ demo: packages $(READY) bpf bpffs
 	PATH="$(CURDIR)/.venv/bin:$$PATH" bash examples/demo.sh
 
 test: lint bpffs
-	$(PY) -m pytest --require-privileged $(ARGS)
+	CI=true $(PY) -m pytest -q $(ARGS)
 
 lint: test-packages $(READY) bpf
 	$(PY) -m ruff check .

@@ -169,7 +169,7 @@ def compile_btf() -> Btf:
 
 def constants() -> Iterator[tuple[str, str]]:
     text = (BPF / "lib/abi.h").read_text()
-    for name, value in re.findall(r"^#define (\w+) (\w+)", text, re.M):
+    for name, value in re.findall(r"^#define (\w+)[ \t]+(\w+)", text, re.M):
         number = value.rstrip("uUlL")
         yield name, f"0x{number[2:].upper()}" if number.startswith("0x") else number
 

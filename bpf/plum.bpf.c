@@ -114,7 +114,7 @@ static __always_inline int slow_ep(struct __sk_buff *skb, struct pkt *p)
 	rc = stage_port_security(p, ep);
 	if (rc)
 		return rc;
-	rc = p->family ? stage_nd(skb, p) : stage_arp(skb, p);
+	rc = p->family ? stage_nd(skb, p) : stage_arp(skb, p, ep);
 	if (rc)
 		return rc;
 	if (p->family) {
@@ -191,8 +191,8 @@ static __always_inline int slow_ul(struct __sk_buff *skb, struct pkt *p, const s
 	p->hash = flow_hash(p);
 	rc = stage_bridge(skb, p, port);
 	if (rc)
-			return rc;
-		return p->family ? go(skb, TAIL_JUDGE) : go(skb, TAIL_SEND);
+		return rc;
+	return p->family ? go(skb, TAIL_JUDGE) : go(skb, TAIL_SEND);
 }
 
 SEC("tc")
@@ -215,7 +215,7 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 
 	if (rc)
 		return rc;
-	if (!p->judged && !p->related) {
+	if (!p->judged && !p->exempt) {
 		if (!p->from_underlay) {
 			rc = stage_sender_policy(p);
 			if (rc)

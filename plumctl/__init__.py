@@ -1,0 +1,1 @@
+"""plumctl: the command line of Plum."""

@@ -1,116 +1,75 @@
-"""Privileged tests: what they need, that they really ran, and no leftovers of crashed runs."""
+"""Which tests run where: privileged ones need root and say so; CI must run them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
 from tests.leftovers import remove_abandoned
 
-#: Bits of CapEff, include/uapi/linux/capability.h.
-CAPABILITIES = {
-    "CAP_NET_ADMIN": 12,
-    "CAP_NET_RAW": 13,
-    "CAP_SYS_ADMIN": 21,
-    "CAP_BPF": 39,
-}
-#: What every privileged test needs: namespaces, devices, programs.
-ALWAYS = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_BPF", "/sys/fs/bpf")
+IN_CI = os.environ.get("CI") == "true"
+CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
+
+# The same cases each time where a person waits for the answer; others by hand:
+# HYPOTHESIS_PROFILE=long make test
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("long", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+ran_privileged = pytest.StashKey[int]()
 
 
-def effective_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
-
-
-def missing(needs: tuple[str, ...]) -> list[str]:
-    """Those that this machine lacks: capabilities, /paths or programs by name."""
-    effective = effective_capabilities()
-    lacking = []
-    for need in needs:
-        if need in CAPABILITIES:
-            there = bool(effective >> CAPABILITIES[need] & 1)
-        elif need.startswith("/"):
-            there = Path(need).exists()
-        else:
-            there = shutil.which(need, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if not there:
-            lacking.append(need)
-    return lacking
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--require-privileged",
-        action="store_true",
-        help="fail when no privileged test ran, or one lacks what it needs",
-    )
-
-
-def must_run(config: pytest.Config) -> bool:
-    ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-    return ci or bool(config.getoption("--require-privileged"))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    marks = list(item.iter_markers("privileged"))
-    if not marks:
-        return
-    lacking = missing((*ALWAYS, *(need for mark in marks for need in mark.args)))
-    if lacking:
-        reason = f"this machine lacks {', '.join(lacking)}"
-        if must_run(item.config):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-
-
-RAN = pytest.StashKey[set[str]]()
+def missing_capability() -> str | None:
+    """The first thing this process lacks for namespaces and bpf(2), or None."""
+    status = Path("/proc/self/status").read_text()
+    effective = int(next(line for line in status.splitlines() if "CapEff" in line).split()[1], 16)
+    wanted = {"CAP_NET_ADMIN": CAP_NET_ADMIN, "CAP_SYS_ADMIN": CAP_SYS_ADMIN, "CAP_BPF": CAP_BPF}
+    return next((name for name, bit in wanted.items() if not effective >> bit & 1), None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RAN] = set()
+    config.stash[ran_privileged] = 0
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report = yield
-    if call.when == "call" and item.get_closest_marker("privileged") and not report.skipped:
-        item.config.stash[RAN].add(item.nodeid)
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if (
-        exitstatus == pytest.ExitCode.OK
-        and session.config.getoption("--require-privileged")
-        and not session.config.getoption("collectonly")
-        and not session.config.stash[RAN]
-    ):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    count = len(config.stash[RAN])
-    terminalreporter.write_line(f"privileged tests that ran: {count}", red=count == 0)
-    if not count and config.getoption("--require-privileged"):
-        terminalreporter.write_line("FAILED: no privileged test ran", red=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "privileged" not in item.keywords:
+        return
+    missing = missing_capability()
+    if missing is None:
+        item.config.stash[ran_privileged] += 1
+    elif IN_CI:
+        pytest.fail(f"CI runs privileged tests, but {missing} is missing")
+    else:
+        pytest.skip(f"needs {missing}: run as root")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_leftovers() -> None:
-    """What crashed runs left is gone before the first test."""
-    if not missing(ALWAYS):
+def work_directory_is_not_littered() -> Iterator[None]:
+    """Tests clean up after themselves: no namespace of theirs may stay.
+
+    Checked in CI only: elsewhere another run may be under way. What a killed run
+    left goes first.
+    """
+    if missing_capability() is None:
         remove_abandoned()
+    yield
+    if not IN_CI:
+        return
+    left = [p.name for p in Path("/run/netns").glob("t-*")] if Path("/run/netns").exists() else []
+    assert not left, f"tests left network namespaces behind: {left}"
 
 
-@pytest.fixture(scope="session")
-def run_name() -> str:
-    """Start of every name this run gives to kernel objects; also a sandbox's name."""
-    return f"t{os.getpid()}"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    count = terminalreporter.config.stash[ran_privileged]
+    terminalreporter.write_line(f"{count} privileged tests ran")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A whole run that exercised no kernel proves nothing: it fails."""
+    whole = session.config.args == session.config.getini("testpaths")
+    if IN_CI and whole and not session.config.stash[ran_privileged]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

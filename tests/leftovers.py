@@ -1,8 +1,8 @@
 """Find and remove what a killed test run left in the kernel and on disk.
 
-A run names its namespaces, sandboxes and pin directories `t<pid>` or `t<pid>-...`
-(a sandbox's namespaces: `plum-t<pid>-...`), so a later run knows whose they are
-and leaves those of a living run alone.
+Tests name their namespaces and pin directories `t-<what>-<pid>` or
+`t-<what>-<pid>-...`, so a later run knows whose they are and leaves those of a
+living run alone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-NAME = re.compile(r"(?:plum-)?t(\d+)(?:-.*)?")
-DIRECTORIES = (
-    Path("/sys/fs/bpf"),
-    Path("/sys/fs/bpf/plum"),
-    Path("/run/plum"),
-    Path("/var/lib/plum"),
-)
+NAME = re.compile(r"t-[a-z-]+-(\d+)(?:-.*)?")
+PINS = Path("/sys/fs/bpf")
 
 
 def abandoned(names: Iterable[str]) -> list[str]:
@@ -57,8 +52,7 @@ def remove_abandoned() -> list[str]:
     for namespace in namespaces:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
         removed.append(namespace)
-    for directory in DIRECTORIES:
-        for name in abandoned(entries(directory)):
-            shutil.rmtree(directory / name)
-            removed.append(str(directory / name))
+    for name in abandoned(entries(PINS)):
+        shutil.rmtree(PINS / name)
+        removed.append(str(PINS / name))
     return removed

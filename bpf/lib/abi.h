@@ -20,39 +20,38 @@
 
 #include <linux/types.h>
 
-#define PLUM_MAX_NODES 4096
-#define PLUM_MAX_SLOTS 16384
-#define PLUM_MAX_FLOOD 4096 /* members of one bridge's replication list */
+#define PLUM_MAX_NODES	4096
+#define PLUM_MAX_SLOTS	16384
+#define PLUM_MAX_FLOOD	4096 /* members of one bridge's replication list */
 #define PLUM_PUNT_BYTES 2048
 
-#define PLUM_SIZE(type, bytes) \
-	_Static_assert(sizeof(struct type) == (bytes), #type)
+#define PLUM_SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
 
 /* ---- plum_config: one row, this node ---------------------------------- */
 
 struct config {
-	__be32 vtep[4];		/* own VTEP address */
-	__u32 node;		/* own index in the zone */
-	__u32 underlay_ifindex; /* device from_underlay is attached to */
-	__u32 underlay_mtu;	/* bytes of outer IP packet */
-	__u32 tcp_established_s;/* idle timeouts, seconds */
-	__u32 tcp_transient_s;	/* opening and closing */
+	__be32 vtep[4];		 /* own VTEP address */
+	__u32 node;		 /* own index in the zone */
+	__u32 underlay_ifindex;	 /* device from_underlay is attached to */
+	__u32 underlay_mtu;	 /* bytes of outer IP packet */
+	__u32 tcp_established_s; /* idle timeouts, seconds */
+	__u32 tcp_transient_s;	 /* opening and closing */
 	__u32 udp_s;
-	__u32 udp_stream_s;	/* both directions seen */
+	__u32 udp_stream_s; /* both directions seen */
 	__u32 icmp_s;
 	__u32 pad;
-	__u32 punt_per_s;	/* punted packets per endpoint and second */
+	__u32 punt_per_s; /* punted packets per endpoint and second */
 };
 PLUM_SIZE(config, 56);
 
 /* ---- plum_ep: a local endpoint, by the device its packets come from ---- */
 
 enum ep_flag {
-	EP_TAP = 1,	       /* deliver by redirect, not redirect_peer */
-	EP_INGRESS_ALLOW = 2,  /* verdict where no ingress rule decides */
-	EP_EGRESS_ALLOW = 4,   /* verdict where no egress rule decides */
-	EP_DHCP4 = 8,	       /* the DHCPv4 responder serves it */
-	EP_DHCP6 = 16,	       /* RA and DHCPv6 responders serve it */
+	EP_TAP = 1,	      /* deliver by redirect, not redirect_peer */
+	EP_INGRESS_ALLOW = 2, /* verdict where no ingress rule decides */
+	EP_EGRESS_ALLOW = 4,  /* verdict where no egress rule decides */
+	EP_DHCP4 = 8,	      /* the DHCPv4 responder serves it */
+	EP_DHCP6 = 16,	      /* RA and DHCPv6 responders serve it */
 };
 
 struct ep_key {
@@ -235,9 +234,9 @@ enum policy_proto {
 	PROTO_TCP = 1,
 	PROTO_UDP = 2,
 	PROTO_SCTP = 3,
-	PROTO_ICMP = 4,	  /* "port" is type << 8 | code */
-	PROTO_ICMP6 = 5,  /* the same */
-	PROTO_OTHER = 6,  /* "port" is the IP protocol number */
+	PROTO_ICMP = 4,	 /* "port" is type << 8 | code */
+	PROTO_ICMP6 = 5, /* the same */
+	PROTO_OTHER = 6, /* "port" is the IP protocol number */
 };
 
 enum policy_action {
@@ -359,11 +358,11 @@ struct flow6_key {
 PLUM_SIZE(flow6_key, 44);
 
 enum flow_state {
-	FLOW_NEW = 0,	      /* one direction seen; TCP: SYN sent */
-	FLOW_SYN_RECEIVED = 1,/* TCP: SYN-ACK seen */
-	FLOW_ESTABLISHED = 2, /* TCP: handshake done; else both directions seen */
-	FLOW_CLOSING = 3,     /* TCP: a FIN seen */
-	FLOW_CLOSED = 4,      /* TCP: both FINs or a valid RST */
+	FLOW_NEW = 0,	       /* one direction seen; TCP: SYN sent */
+	FLOW_SYN_RECEIVED = 1, /* TCP: SYN-ACK seen */
+	FLOW_ESTABLISHED = 2,  /* TCP: handshake done; else both directions seen */
+	FLOW_CLOSING = 3,      /* TCP: a FIN seen */
+	FLOW_CLOSED = 4,       /* TCP: both FINs or a valid RST */
 };
 
 enum flow_flag {
@@ -380,25 +379,25 @@ struct flow {
 	__u64 created; /* the same clock */
 	__u64 packets; /* of this direction */
 	__u64 bytes;
-	__u64 rule;	    /* that allowed it here, 0: default verdict */
-	__u32 slot;	    /* local endpoint whose epoch counts */
-	__u32 owner;	    /* slot whose quota it is charged to */
-	__u32 out_slot;	    /* local endpoint delivered to */
-	__u32 out_ifindex;  /* its device; 0: to a node */
-	__u32 node;	    /* remote node delivered to */
-	__u32 vni;	    /* tunnel VNI towards it */
-	__u32 reverse_ctx;  /* ctx of the other direction's entry */
-	__u32 mtu;	    /* largest IP packet the way takes */
-	__u32 tcp_ack;	    /* last acknowledgement this direction sent */
-	__u32 tcp_end;	    /* end of the newest data this direction sent */
-	__u8 in_dmac[6];    /* what a frame must carry to use this entry */
+	__u64 rule;	   /* that allowed it here, 0: default verdict */
+	__u32 slot;	   /* local endpoint whose epoch counts */
+	__u32 owner;	   /* slot whose quota it is charged to */
+	__u32 out_slot;	   /* local endpoint delivered to */
+	__u32 out_ifindex; /* its device; 0: to a node */
+	__u32 node;	   /* remote node delivered to */
+	__u32 vni;	   /* tunnel VNI towards it */
+	__u32 reverse_ctx; /* ctx of the other direction's entry */
+	__u32 mtu;	   /* largest IP packet the way takes */
+	__u32 tcp_ack;	   /* last acknowledgement this direction sent */
+	__u32 tcp_end;	   /* end of the newest data this direction sent */
+	__u8 in_dmac[6];   /* what a frame must carry to use this entry */
 	__u8 in_smac[6];
-	__u8 out_dmac[6];   /* what it carries when it leaves */
+	__u8 out_dmac[6]; /* what it carries when it leaves */
 	__u8 out_smac[6];
-	__u16 entropy;	    /* outer UDP source port, host order */
-	__u8 state;	    /* enum flow_state */
-	__u8 flags;	    /* enum flow_flag */
-	__u8 hops;	    /* TTL to take off */
+	__u16 entropy; /* outer UDP source port, host order */
+	__u8 state;    /* enum flow_state */
+	__u8 flags;    /* enum flow_flag */
+	__u8 hops;     /* TTL to take off */
 	__u8 pad[3];
 };
 PLUM_SIZE(flow, 120);

@@ -2,13 +2,12 @@
 #ifndef PLUM_ARP_ND_H
 #define PLUM_ARP_ND_H
 
-
 #include "checksum.h"
 #include "port_security.h"
 
-#define ARPHRD_ETHER 1
+#define ARPHRD_ETHER  1
 #define ARPOP_REQUEST 1
-#define ARPOP_REPLY 2
+#define ARPOP_REPLY   2
 
 struct arp_frame {
 	struct ethhdr eth;
@@ -23,6 +22,12 @@ struct arp_frame {
 	__be32 target;
 } __attribute__((packed));
 
+struct nd_option {
+	__u8 type;
+	__u8 len; /* in 8 bytes */
+	__u8 mac[6];
+};
+
 /* Neighbour solicitation or advertisement with one link-layer option. */
 struct nd_message {
 	__u8 type;
@@ -30,17 +35,16 @@ struct nd_message {
 	__u16 checksum;
 	__be32 flags;
 	__be32 target[4];
-	__u8 option;
-	__u8 option_len;
-	__u8 mac[6];
-} __attribute__((packed, aligned(4)));
+	struct nd_option option;
+};
 
-#define ND_FIXED 24 /* bytes of nd_message without the option */
-#define ND_SOURCE_MAC 1
-#define ND_TARGET_MAC 2
-#define ND_ROUTER 0x80000000u
-#define ND_SOLICITED 0x40000000u
-#define ND_OVERRIDE 0x20000000u
+#define ND_FIXED       24 /* bytes of nd_message without the option */
+#define ND_MAX_OPTIONS 4
+#define ND_SOURCE_MAC  1
+#define ND_TARGET_MAC  2
+#define ND_ROUTER      0x80000000u
+#define ND_SOLICITED   0x40000000u
+#define ND_OVERRIDE    0x20000000u
 
 struct neighbour {
 	__u8 mac[6];
@@ -95,7 +99,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, struct pkt *p, stru
 
 /* ARP from an endpoint: its claims checked, requests answered from what the
  * zone knows. What nobody is known to own goes on to the bridge. */
-static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p, const struct ep *ep)
 {
 	struct neighbour n = {};
 	struct arp_frame a;
@@ -112,6 +116,8 @@ static __always_inline int stage_arp(struct __sk_buff *skb, struct pkt *p)
 	addr_from4(addr, a.sender);
 	if (!mac_equal(a.sender_mac, p->smac))
 		return DROP(ARP_SPOOF);
+	if (!a.sender && !mac_equal(p->smac, ep->mac))
+		return DROP(SOURCE_MAC); /* a probe claims no address, but its MAC */
 	if (a.sender ? !source_allowed(p->in_slot, p->smac, addr)
 		     : a.op != bpf_htons(ARPOP_REQUEST))
 		return DROP(ARP_SPOOF);
@@ -161,9 +167,9 @@ static __always_inline int answer_nd(struct __sk_buff *skb, struct pkt *p, const
 	sum.nd.flags = bpf_htonl(ND_OVERRIDE | (unsolicited ? 0 : ND_SOLICITED) |
 				 (n->router ? ND_ROUTER : 0));
 	addr_copy(sum.nd.target, target);
-	sum.nd.option = ND_TARGET_MAC;
-	sum.nd.option_len = 1;
-	__builtin_memcpy(sum.nd.mac, n->mac, 6);
+	sum.nd.option.type = ND_TARGET_MAC;
+	sum.nd.option.len = 1;
+	__builtin_memcpy(sum.nd.option.mac, n->mac, 6);
 	sum.nd.checksum = csum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&sum, sizeof(sum), 0));
 
 	if (unsolicited) {
@@ -189,28 +195,50 @@ static __always_inline int answer_nd(struct __sk_buff *skb, struct pkt *p, const
 	return send_back(p);
 }
 
+/* A link-layer address among the options must be the frame's own. */
+static __always_inline int check_nd_options(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 at = ND_FIXED;
+
+	for (int i = 0; i < ND_MAX_OPTIONS; i++) {
+		struct nd_option option;
+
+		if (at == p->l4_bytes)
+			return NEXT;
+		if (at + sizeof(option) > p->l4_bytes ||
+		    bpf_skb_load_bytes(skb, p->l4_off + at, &option, sizeof(option)) < 0)
+			return DROP(TRUNCATED);
+		if (!option.len)
+			return DROP(MALFORMED);
+		if ((option.type == ND_SOURCE_MAC || option.type == ND_TARGET_MAC) &&
+		    (option.len != 1 || !mac_equal(option.mac, p->smac)))
+			return DROP(ND_SPOOF);
+		at += option.len * 8;
+	}
+	return DROP(ND_SPOOF); /* more than we look through */
+}
+
 /* Neighbour discovery from an endpoint, as stage_arp. */
 static __always_inline int stage_nd(struct __sk_buff *skb, struct pkt *p)
 {
 	struct neighbour n = {};
 	struct nd_message nd = {};
 	bool advert;
+	int rc;
 
 	p->stage = STAGE_ARP_ND;
-	if (p->proto != IPPROTO_ICMPV6 || p->frag ||
-	    (p->icmp_type != ND_NEIGHBOUR_SOLICIT && p->icmp_type != ND_NEIGHBOUR_ADVERT))
+	if (p->frag == FRAG_FIRST && p->proto == IPPROTO_ICMPV6 &&
+	    (p->icmp_type == ND_NEIGHBOUR_SOLICIT || p->icmp_type == ND_NEIGHBOUR_ADVERT))
+		return DROP(ND_SPOOF); /* RFC 6980; it would go round the checks */
+	if (!p->nd)
 		return NEXT;
 	if (p->ttl != 255 || p->icmp_code)
 		return DROP(MALFORMED);
 	if (bpf_skb_load_bytes(skb, p->l4_off, &nd, ND_FIXED) < 0)
 		return DROP(TRUNCATED);
-	if (p->l4_bytes >= sizeof(nd) &&
-	    bpf_skb_load_bytes(skb, p->l4_off + ND_FIXED, &nd.option, 8) < 0)
-		return DROP(TRUNCATED);
-	if (p->l4_bytes > sizeof(nd))
-		return DROP(ND_SPOOF); /* more options than we can vouch for */
-	if (nd.option && (nd.option_len != 1 || !mac_equal(nd.mac, p->smac)))
-		return DROP(ND_SPOOF);
+	rc = check_nd_options(skb, p);
+	if (rc)
+		return rc;
 	advert = p->icmp_type == ND_NEIGHBOUR_ADVERT;
 	if (advert)
 		return source_allowed(p->in_slot, p->smac, nd.target) ? NEXT : DROP(ND_SPOOF);

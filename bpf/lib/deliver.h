@@ -30,8 +30,7 @@ static __always_inline void count_received(__u32 slot, __u32 bytes)
  * so a frame that came out of a tunnel of the other family takes the long way,
  * where the device reads the type anew.
  */
-static __always_inline int deliver(struct __sk_buff *skb, __u32 ifindex, bool tap,
-				   __be16 ethertype)
+static __always_inline int deliver(struct __sk_buff *skb, __u32 ifindex, bool tap, __be16 ethertype)
 {
 	long rc;
 

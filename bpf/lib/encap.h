@@ -8,11 +8,11 @@
 
 #include "checksum.h"
 
-#define VXLAN_PORT 4789
-#define VXLAN_FLAGS 0x08000000u /* RFC 7348: the I bit, all else zero */
-#define OUTER_TTL 64
-#define OUTER4 50 /* bytes we add: IP 20, UDP 8, VXLAN 8, inner Ethernet 14 */
-#define OUTER6 70
+#define VXLAN_PORT    4789
+#define VXLAN_FLAGS   0x08000000u /* RFC 7348: the I bit, all else zero */
+#define OUTER_TTL     64
+#define OUTER4	      50 /* bytes we add: IP 20, UDP 8, VXLAN 8, inner Ethernet 14 */
+#define OUTER6	      70
 #define PATH_FRESH_NS (10ull * 1000 * 1000 * 1000)
 
 struct vxlan {
@@ -147,8 +147,10 @@ static __always_inline const struct path *fresh_path(__u32 node, __u64 now)
 {
 	const struct path *path = bpf_map_lookup_elem(&plum_path, &node);
 
-	if (!path || !path->refreshed || now - path->refreshed > PATH_FRESH_NS)
+	if (!path || !path->refreshed)
 		return NULL;
+	if (now > path->refreshed && now - path->refreshed > PATH_FRESH_NS)
+		return NULL; /* our clock is coarse: plumd's may be a little ahead */
 	return path;
 }
 
@@ -251,17 +253,43 @@ static __always_inline int check_outer(struct __sk_buff *skb, const struct confi
 	return NEXT;
 }
 
+/* Linux 6.3; older headers do not know them, older kernels refuse them. */
+#define ROOM_DECAP_IPV4 (1ull << 7)
+#define ROOM_DECAP_IPV6 (1ull << 8)
+
+/* Before Linux 6.3 only a NAT64 helper changes skb->protocol: it trades the
+ * outer header for one of the inner family, which is then taken off. */
+static __always_inline int shrink_across_families(struct __sk_buff *skb, __be16 inner, __u32 bytes,
+						  __u64 flags)
+{
+	bool to6 = inner == bpf_htons(ETH_P_IPV6);
+
+	if (!bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC,
+				 flags | (to6 ? ROOM_DECAP_IPV6 : ROOM_DECAP_IPV4)))
+		return NEXT;
+	if (bpf_skb_change_proto(skb, inner, 0) < 0)
+		return DROP(HELPER);
+	bytes = to6 ? OUTER6 : OUTER4;
+	return bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC, flags) < 0 ? DROP(HELPER)
+										    : NEXT;
+}
+
 /* stage DECAPSULATE, second half: the inner frame alone remains. */
 static __always_inline int decapsulate(struct __sk_buff *skb, bool v4)
 {
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	__u32 bytes = v4 ? OUTER4 : OUTER6;
 	struct ethhdr inner;
+	int rc = NEXT;
 
 	if (bpf_skb_load_bytes(skb, bytes, &inner, sizeof(inner)) < 0)
 		return DROP(TRUNCATED);
-	if (bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC,
-				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET) < 0)
-		return DROP(HELPER);
+	if (inner.h_proto == (v4 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP)))
+		rc = shrink_across_families(skb, inner.h_proto, bytes, flags);
+	else if (bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC, flags) < 0)
+		rc = DROP(HELPER);
+	if (rc)
+		return rc;
 	return bpf_skb_store_bytes(skb, 0, &inner, sizeof(inner), 0) < 0 ? DROP(HELPER) : NEXT;
 }
 

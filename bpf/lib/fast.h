@@ -168,7 +168,7 @@ static __always_inline void fast_rewrite(struct ethhdr *eth, const struct fast *
 		struct iphdr *ip = (void *)(eth + 1);
 		__u32 check = ip->check + bpf_htons((__u16)(f->hops << 8)); /* RFC 1624 */
 
-		ip->check = (__u16)(check + (check >> 16));
+		ip->check = (__u16)(check + (check >= 0xffff)); /* never 0xffff, as RFC 1071's */
 		ip->ttl -= f->hops;
 	} else {
 		struct ipv6hdr *ip = (void *)(eth + 1);
@@ -214,7 +214,7 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 	__u64 now;
 	int rc;
 
-	if (data + ETH_HLEN + sizeof(struct ipv6hdr) > end)
+	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
 		return FAST_MISS;
 	o.ethertype = eth->h_proto;
 	if (o.ethertype == bpf_htons(ETH_P_IP)) {

@@ -4,6 +4,7 @@
 
 #include "deliver.h"
 #include "finish.h"
+#include "parse.h"
 #include "policy.h"
 
 struct flood_run {
@@ -24,7 +25,7 @@ static __always_inline void flood_local(struct flood_run *run, __u32 ifindex)
 
 	if (!ep || ifindex == p->in_ifindex)
 		return;
-	if (p->family) {
+	if (p->family && !p->nd) {
 		p->out_ingress_set = ep->ingress_set;
 		p->out_flags = ep->flags;
 		if (stage_receiver_policy(p)) {
@@ -32,7 +33,9 @@ static __always_inline void flood_local(struct flood_run *run, __u32 ifindex)
 			return;
 		}
 	}
-	if (!bpf_clone_redirect(run->skb, ifindex, 0))
+	if (bpf_clone_redirect(run->skb, ifindex, 0))
+		count_drop(ep->slot, DROP_HELPER, run->skb->len);
+	else
 		count_received(ep->slot, run->skb->len);
 }
 
@@ -71,7 +74,8 @@ static __always_inline void flood_remote(struct flood_run *run, __u32 node)
 		count_drop(p->in_slot, DROP_HELPER, run->skb->len);
 		return;
 	}
-	bpf_clone_redirect(run->skb, path->ifindex, 0);
+	if (bpf_clone_redirect(run->skb, path->ifindex, 0))
+		count_drop(p->in_slot, DROP_HELPER, run->skb->len);
 }
 
 static long flood_step(__u32 index, struct flood_run *run)
@@ -88,10 +92,23 @@ static long flood_step(__u32 index, struct flood_run *run)
 	return 0;
 }
 
+/* A flooded packet has no flow, so it must be one that needs none: a group's MAC
+ * is no way around the handshake. */
+static __always_inline int refuse_stateful(const struct pkt *p)
+{
+	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return DROP(TCP_NO_HANDSHAKE);
+	if ((p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) && p->frag != FRAG_LATER &&
+	    (p->icmp_error || icmp_is_reply(p->family, p->icmp_type)))
+		return DROP(ICMP_UNRELATED);
+	return NEXT;
+}
+
 /*
  * stage FLOOD: head-end replication of broadcast, multicast and unknown
  * unicast: local members first, then one copy per node that has members. What
- * came by a tunnel stays on this node.
+ * came by a tunnel stays on this node. IGMP and MLD end here: every member
+ * hears every group, so nobody needs to know who listens.
  */
 static __always_inline int stage_flood(struct __sk_buff *skb, struct pkt *p,
 				       const struct config *cfg)
@@ -103,13 +120,17 @@ static __always_inline int stage_flood(struct __sk_buff *skb, struct pkt *p,
 	p->stage = STAGE_FLOOD;
 	if (!b)
 		return DROP(VNI);
+	if (p->listener)
+		return CONSUMED;
 	if (!(b->flags & BRIDGE_FLOOD))
 		return DROP(FLOOD_OFF);
 	if (p->family && p->l3_bytes > b->mtu)
 		return DROP(MTU);
-	if (p->family && !p->from_underlay) {
-		int rc = stage_sender_policy(p);
+	if (p->family && !p->nd) {
+		int rc = refuse_stateful(p);
 
+		if (!rc && !p->from_underlay)
+			rc = stage_sender_policy(p);
 		if (rc)
 			return rc;
 	}

@@ -2,7 +2,7 @@
 #ifndef PLUM_FLOW_H
 #define PLUM_FLOW_H
 
-#include "parse.h"
+#include "flow_state.h"
 
 /* One direction of a packet's 5-tuple. */
 struct tuple {
@@ -90,70 +90,6 @@ static __always_inline long flow_put(const struct tuple *t, const struct flow *f
 		key6_of(t, &k);
 		return bpf_map_update_elem(&plum_flow6, &k, f, BPF_ANY);
 	}
-}
-
-/* How long a flow in this state may be idle. */
-static __always_inline __u64 flow_timeout_ns(const struct config *cfg, __u8 proto, __u8 state)
-{
-	__u32 s;
-
-	if (proto == IPPROTO_TCP)
-		s = state == FLOW_ESTABLISHED ? cfg->tcp_established_s : cfg->tcp_transient_s;
-	else if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
-		s = cfg->icmp_s;
-	else
-		s = state == FLOW_ESTABLISHED ? cfg->udp_stream_s : cfg->udp_s;
-	return (__u64)s * 1000 * 1000 * 1000;
-}
-
-static __always_inline bool flow_idle(const struct config *cfg, const struct flow *f, __u8 proto,
-				      __u64 now)
-{
-	return now > f->seen && now - f->seen > flow_timeout_ns(cfg, proto, f->state);
-}
-
-/* TCP, after RFC 9293: which state the packet in this direction leads to. `f`
- * is the direction's own entry, `r` the other's. A reset counts only if it is
- * exactly what the other side expects next (RFC 5961). */
-static __always_inline __u8 tcp_next_state(const struct pkt *p, const struct flow *f,
-					   const struct flow *r)
-{
-	bool reply = f->flags & FLOW_REPLY;
-
-	if (p->tcp_flags & TCP_RST) {
-		if (f->state == FLOW_NEW && reply)
-			return p->tcp_ack == r->tcp_end ? FLOW_CLOSED : f->state;
-		return p->tcp_seq == r->tcp_ack ? FLOW_CLOSED : f->state;
-	}
-	if (p->tcp_flags & TCP_SYN) {
-		if (f->state == FLOW_NEW && reply && (p->tcp_flags & TCP_ACK) &&
-		    p->tcp_ack == r->tcp_end)
-			return FLOW_SYN_RECEIVED;
-		return f->state;
-	}
-	if (p->tcp_flags & TCP_FIN) {
-		if (f->state < FLOW_ESTABLISHED && reply)
-			return f->state;
-		return r->flags & FLOW_FIN ? FLOW_CLOSED : FLOW_CLOSING;
-	}
-	if (f->state == FLOW_SYN_RECEIVED && !reply && p->tcp_ack - r->tcp_end < 0x40000000)
-		return FLOW_ESTABLISHED;
-	return f->state;
-}
-
-static __always_inline __u8 next_state(const struct pkt *p, const struct flow *f,
-				       const struct flow *r)
-{
-	if (p->proto == IPPROTO_TCP)
-		return p->frag == FRAG_LATER ? f->state : tcp_next_state(p, f, r);
-	return f->flags & FLOW_REPLY ? FLOW_ESTABLISHED : f->state;
-}
-
-/* Sequence space the packet takes (SYN and FIN count one). */
-static __always_inline __u32 tcp_end_of(const struct pkt *p)
-{
-	return p->tcp_seq + p->l4_bytes - p->l4_header + !!(p->tcp_flags & TCP_SYN) +
-	       !!(p->tcp_flags & TCP_FIN);
 }
 
 static __always_inline void flow_touch(struct flow *f, const struct pkt *p, __u32 bytes)
@@ -247,6 +183,10 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 	struct tuple t;
 
 	p->stage = STAGE_FLOW_LOOKUP;
+	if (p->nd) {
+		p->exempt = true; /* as ARP is: checked by its sender's node */
+		return NEXT;
+	}
 	p->epoch = epoch_of(judge_slot(p));
 	tuple_of(p, &t);
 	f = flow_get(&t);
@@ -272,8 +212,8 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 		return NEXT;
 	}
 	if (p->icmp_error) {
-		p->related = icmp_error_related(skb, p);
-		return p->related ? NEXT : DROP(ICMP_UNRELATED);
+		p->exempt = icmp_error_related(skb, p);
+		return p->exempt ? NEXT : DROP(ICMP_UNRELATED);
 	}
 	if (p->frag == FRAG_LATER)
 		return DROP(FRAGMENT_FIRST); /* its first fragment made no flow */
@@ -396,7 +336,7 @@ static __always_inline int stage_flow_install(struct pkt *p, __u32 bytes)
 	struct tuple t;
 
 	p->stage = STAGE_FLOW_INSTALL;
-	if (p->related)
+	if (p->exempt)
 		return NEXT;
 	tuple_of(p, &t);
 	if (p->known && !p->reopen)

@@ -109,7 +109,7 @@ static __always_inline int route_lookup(struct pkt *p, __u32 router, struct next
 
 	addr_copy(key.addr, p->daddr);
 	route = bpf_map_lookup_elem(&plum_route, &key);
-	if (!route)
+	if (!route || route->kind == ROUTE_NONE)
 		return unreachable(p, DROP(NO_ROUTE), UNREACH_NET, UNREACH6_ROUTE);
 	nh->key.domain = p->domain;
 	nh->vni = route->vni;

@@ -21,8 +21,8 @@ static __always_inline bool gc_concerns(const struct gc_run *run, const struct f
 {
 	__u32 slot = run->args->purge_slot;
 
-	return slot != DROP_SLOT_NODE && (f->slot == slot || f->owner == slot ||
-					  (f->out_ifindex && f->out_slot == slot));
+	return slot != DROP_SLOT_NODE &&
+	       (f->slot == slot || f->owner == slot || (f->out_ifindex && f->out_slot == slot));
 }
 
 static __always_inline void gc_keep(struct gc_run *run, const struct flow *f)

@@ -5,7 +5,7 @@
 #include "arp_nd.h"
 #include "forward.h"
 
-#define QUOTE_MAX 128 /* bytes of the refused packet in the error, of 4 each */
+#define QUOTE_MAX  128 /* bytes of the refused packet in the error, of 4 each */
 #define ROUTER_TTL 64
 
 struct error4 {
@@ -72,8 +72,8 @@ static __always_inline int error_ipv4(struct __sk_buff *skb, struct pkt *p, __be
 	e.icmp.type = p->error_type;
 	e.icmp.code = p->error_code;
 	e.icmp.sequence_or_mtu = bpf_htons(p->error_mtu);
-	e.icmp.checksum = csum_fold(bpf_csum_diff(
-		NULL, 0, quote, bytes, bpf_csum_diff(NULL, 0, (void *)&e.icmp, 8, 0)));
+	e.icmp.checksum = csum_fold(bpf_csum_diff(NULL, 0, quote, bytes,
+						  bpf_csum_diff(NULL, 0, (void *)&e.icmp, 8, 0)));
 	return send_error(skb, p, &e, sizeof(e), quote, bytes);
 }
 

@@ -10,14 +10,14 @@
 /* PIPELINE.md says of each map who writes it, who reads it, and how long a row
  * lives. Sizes are defaults; the loader may set others before it loads. */
 
-#define PLUM_MAP(map_type, map_name, map_key, map_value, entries, map_flag) \
-	struct {                                                            \
-		__uint(type, map_type);                                     \
-		__uint(max_entries, entries);                               \
-		__uint(map_flags, map_flag);                                \
-		__uint(pinning, LIBBPF_PIN_BY_NAME);                        \
-		__type(key, map_key);                                       \
-		__type(value, map_value);                                   \
+#define PLUM_MAP(map_type, map_name, map_key, map_value, entries, map_flag)                        \
+	struct {                                                                                   \
+		__uint(type, map_type);                                                            \
+		__uint(max_entries, entries);                                                      \
+		__uint(map_flags, map_flag);                                                       \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);                                               \
+		__type(key, map_key);                                                              \
+		__type(value, map_value);                                                          \
 	} map_name SEC(".maps")
 
 #define LAZY BPF_F_NO_PREALLOC

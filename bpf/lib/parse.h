@@ -10,11 +10,21 @@
 
 #include "pkt.h"
 
-#define IP_OPT_LSRR 131
-#define IP_OPT_SSRR 137
-#define IP_MAX_OPTIONS 40
+#define IP_OPT_LSRR	 131
+#define IP_OPT_SSRR	 137
+#define IP_MAX_OPTIONS	 40
 #define IPV6_MAX_HEADERS 6
-#define NEXTHDR_SCTP 132
+#define NEXTHDR_SCTP	 132
+
+#define ND_ROUTER_SOLICIT    133
+#define ND_ROUTER_ADVERT     134
+#define ND_NEIGHBOUR_SOLICIT 135
+#define ND_NEIGHBOUR_ADVERT  136
+#define ND_REDIRECT	     137
+#define ICMP_REDIRECT	     5
+#define MLD_FIRST	     130
+#define MLD_LAST	     132
+#define MLD2_REPORT	     143
 
 #define TCP_FIN 1
 #define TCP_SYN 2
@@ -34,8 +44,8 @@ struct icmphdr {
 
 /* Ports of the flow key for ICMP: a request carries its id as source port, the
  * answer as destination port, so that one is the other's reverse. */
-static __always_inline void icmp_ports(__u8 family, __u8 type, __u8 code, __be16 id,
-				       __be16 *sport, __be16 *dport)
+static __always_inline void icmp_ports(__u8 family, __u8 type, __u8 code, __be16 id, __be16 *sport,
+				       __be16 *dport)
 {
 	__u8 request = family == 4 ? 8 : 128;
 	__u8 reply = family == 4 ? 0 : 129;
@@ -72,7 +82,7 @@ static __always_inline int parse_options4(struct __sk_buff *skb, __u32 off, __u3
 {
 	__u32 at = 0;
 
-	for (int i = 0; i < IP_MAX_OPTIONS; i++) {
+	for (int i = 0; i <= IP_MAX_OPTIONS; i++) {
 		__u8 option[2] = {};
 
 		if (at >= bytes)
@@ -88,7 +98,7 @@ static __always_inline int parse_options4(struct __sk_buff *skb, __u32 off, __u3
 		if (option[0] == IP_OPT_LSRR || option[0] == IP_OPT_SSRR)
 			return DROP(IP_OPTIONS);
 		if (at + 1 >= bytes || bpf_skb_load_bytes(skb, off + at + 1, option + 1, 1) < 0 ||
-		    option[1] < 2)
+		    option[1] < 2 || option[1] > bytes - at)
 			return DROP(MALFORMED);
 		at += option[1];
 	}
@@ -258,6 +268,11 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct pkt *p)
 	p->icmp_code = icmp.code;
 	p->icmp_error = icmp_is_error(p->family, icmp.type);
 	p->policy_port = (__u16)(icmp.type << 8 | icmp.code);
+	if (p->family == 6 && !p->frag) {
+		p->nd = icmp.type == ND_NEIGHBOUR_SOLICIT || icmp.type == ND_NEIGHBOUR_ADVERT;
+		p->listener = (icmp.type >= MLD_FIRST && icmp.type <= MLD_LAST) ||
+			      icmp.type == MLD2_REPORT;
+	}
 	icmp_ports(p->family, icmp.type, icmp.code, icmp.id, &p->sport, &p->dport);
 	return NEXT;
 }
@@ -288,20 +303,24 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 		p->policy_proto = PROTO_ICMP;
 		if (p->family != 4)
 			return DROP(MALFORMED);
-		return parse_icmp(skb, p);
+		rc = parse_icmp(skb, p);
+		break;
 	case IPPROTO_ICMPV6:
 		p->policy_proto = PROTO_ICMP6;
 		if (p->family != 6)
 			return DROP(MALFORMED);
-		return parse_icmp(skb, p);
+		rc = parse_icmp(skb, p);
+		break;
 	default:
 		p->policy_proto = PROTO_OTHER;
 		p->policy_port = p->proto;
+		p->listener = p->family == 4 && p->proto == IPPROTO_IGMP;
 		return NEXT;
 	}
 	if (rc == DROP(TRUNCATED) && p->frag == FRAG_FIRST)
 		return DROP(FRAGMENT_TINY);
-	p->policy_port = bpf_ntohs(p->dport);
+	if (p->policy_proto != PROTO_ICMP && p->policy_proto != PROTO_ICMP6)
+		p->policy_port = bpf_ntohs(p->dport);
 	return rc;
 }
 

@@ -25,19 +25,19 @@ enum frag_kind { FRAG_NONE, FRAG_FIRST, FRAG_LATER };
 
 struct pkt {
 	/* origin */
-	__u32 ctx;	 /* flow key context */
+	__u32 ctx; /* flow key context */
 	__u32 in_ifindex;
 	__u32 in_slot;
 	__u32 in_vni;
 	__u32 domain;
-	__u32 in_flags;	 /* enum ep_flag of the sending endpoint */
+	__u32 in_flags; /* enum ep_flag of the sending endpoint */
 	__u64 in_ingress_set;
 	__u64 in_egress_set;
 	__u32 in_quota;
 	bool from_underlay;
 
 	/* headers */
-	__u8 family;	 /* 4, 6, or 0 when not IP */
+	__u8 family; /* 4, 6, or 0 when not IP */
 	__u8 proto;
 	__u8 ttl;
 	__u8 smac[6];
@@ -46,18 +46,20 @@ struct pkt {
 	__u16 l4_off;
 	__be32 saddr[4]; /* IPv4 as ::ffff:a.b.c.d */
 	__be32 daddr[4];
-	__be16 sport;	 /* as in the flow key */
+	__be16 sport; /* as in the flow key */
 	__be16 dport;
 	__u16 policy_port; /* destination port, ICMP type << 8 | code, or protocol */
 	__u8 policy_proto; /* enum policy_proto */
 	__u8 icmp_type;
 	__u8 icmp_code;
 	__u8 tcp_flags;
-	__u8 frag;	 /* enum frag_kind */
+	__u8 frag; /* enum frag_kind */
 	bool dont_fragment;
 	bool icmp_error;
+	bool nd;       /* neighbour solicitation or advertisement */
+	bool listener; /* IGMP or MLD: says who listens to a group */
 	__u32 frag_id;
-	__u32 frag_off;	 /* bytes */
+	__u32 frag_off; /* bytes */
 	__u32 tcp_seq;
 	__u32 tcp_ack;
 	__u32 l3_bytes;	 /* length the IP header declares */
@@ -70,11 +72,11 @@ struct pkt {
 	__u64 rule;
 	__u32 hash;
 	__u32 quota_slot;
-	bool judged;	 /* flow exists and is current: policies are settled */
-	bool known;	 /* flow exists */
-	bool reply;	 /* packet goes against the connection's direction */
-	bool related;	 /* ICMP error about a known flow */
-	bool reopen;	 /* SYN on a closed connection: decide as if new */
+	bool judged; /* flow exists and is current: policies are settled */
+	bool known;  /* flow exists */
+	bool reply;  /* packet goes against the connection's direction */
+	bool exempt; /* no policy, no flow: ICMP error about a known flow, ND */
+	bool reopen; /* SYN on a closed connection: decide as if new */
 	__u8 state;
 
 	/* forwarding */
@@ -89,8 +91,8 @@ struct pkt {
 	__u32 out_quota;
 	__u64 dst_class;
 	bool dst_class_known;
-	__u32 router;	 /* that holds the packet */
-	__u32 near_vni;	 /* the bridge it came to that router from */
+	__u32 router;	/* that holds the packet */
+	__u32 near_vni; /* the bridge it came to that router from */
 	__u8 hops;
 	bool routed;
 	__u8 out_dmac[6];

@@ -8,11 +8,6 @@
 #define DHCP4_SERVER 67
 #define DHCP6_CLIENT 546
 #define DHCP6_SERVER 547
-#define ND_ROUTER_SOLICIT 133
-#define ND_ROUTER_ADVERT 134
-#define ND_NEIGHBOUR_SOLICIT 135
-#define ND_NEIGHBOUR_ADVERT 136
-#define ND_REDIRECT 137
 
 /* May the endpoint in `slot` send as this pair of MAC and address? */
 static __always_inline bool source_allowed(__u32 slot, const __u8 *mac, const __be32 *addr)
@@ -52,6 +47,8 @@ static __always_inline int refuse_servers(const struct pkt *p)
 	if (p->proto == IPPROTO_ICMPV6 &&
 	    (p->icmp_type == ND_ROUTER_ADVERT || p->icmp_type == ND_REDIRECT))
 		return DROP(ROGUE_RA);
+	if (p->proto == IPPROTO_ICMP && p->icmp_type == ICMP_REDIRECT)
+		return DROP(ROGUE_RA);
 	return NEXT;
 }
 
@@ -64,7 +61,8 @@ static __always_inline bool may_lack_source(const struct pkt *p)
 		return p->saddr[3] == 0 && p->proto == IPPROTO_UDP &&
 		       p->dport == bpf_htons(DHCP4_SERVER);
 	return addr_is_zero(p->saddr) && p->proto == IPPROTO_ICMPV6 &&
-	       addr_is_multicast(6, p->daddr);
+	       addr_is_multicast(6, p->daddr) &&
+	       (p->nd || p->listener || p->icmp_type == ND_ROUTER_SOLICIT);
 }
 
 /* stage PORT_SECURITY: an endpoint speaks only for itself. */
@@ -85,7 +83,7 @@ static __always_inline int stage_port_security(struct pkt *p, const struct ep *e
 	if (source_allowed(p->in_slot, p->smac, p->saddr))
 		return NEXT;
 	return source_allowed(p->in_slot, ep->mac, p->saddr) ? DROP(SOURCE_MAC)
-							      : DROP(SOURCE_ADDRESS);
+							     : DROP(SOURCE_ADDRESS);
 }
 
 #endif /* PLUM_PORT_SECURITY_H */

@@ -3,22 +3,22 @@
 #define PLUM_STAGES_H
 
 /* The steps of the pipeline, in the order a packet meets them. */
-#define PLUM_STAGES(X)  \
-	X(DECAPSULATE)  \
-	X(PARSE)        \
-	X(FLOW_LOOKUP)  \
-	X(PORT_SECURITY) \
-	X(ARP_ND)       \
-	X(PUNT)         \
-	X(FRAGMENT)     \
-	X(BRIDGE)       \
-	X(ROUTE)        \
-	X(ICMP_ERROR)   \
-	X(EGRESS_POLICY) \
-	X(INGRESS_POLICY) \
-	X(FLOW_INSTALL) \
-	X(FLOOD)        \
-	X(ENCAPSULATE)  \
+#define PLUM_STAGES(X)                                                                             \
+	X(DECAPSULATE)                                                                             \
+	X(PARSE)                                                                                   \
+	X(FLOW_LOOKUP)                                                                             \
+	X(PORT_SECURITY)                                                                           \
+	X(ARP_ND)                                                                                  \
+	X(PUNT)                                                                                    \
+	X(FRAGMENT)                                                                                \
+	X(BRIDGE)                                                                                  \
+	X(ROUTE)                                                                                   \
+	X(ICMP_ERROR)                                                                              \
+	X(EGRESS_POLICY)                                                                           \
+	X(INGRESS_POLICY)                                                                          \
+	X(FLOW_INSTALL)                                                                            \
+	X(FLOOD)                                                                                   \
+	X(ENCAPSULATE)                                                                             \
 	X(DELIVER)
 
 enum plum_stage {
@@ -26,7 +26,7 @@ enum plum_stage {
 #define X(name) STAGE_##name,
 	PLUM_STAGES(X)
 #undef X
-	STAGE_MAX
+		STAGE_MAX
 };
 
 #endif /* PLUM_STAGES_H */

@@ -89,15 +89,15 @@ class Lookup:
         return cast(Hop, self._rows["plum_hop"][HopKey(route.group, flow_hash % route.hops)])
 
     def flood(self, vni: int) -> list[Flood]:
-        members = []
+        members: list[Flood] = []
         while (row := self._rows["plum_flood"].get(FloodKey(vni, len(members)))) is not None:
             members.append(cast(Flood, row))
         return members
 
     def peer_class(self, domain: int, addr: bytes) -> int:
-        """Of the host that owns the address, else of the longest prefix around it."""
+        """Of the endpoint that owns the address, else of the longest prefix around it."""
         host = self.host(domain, addr)
-        if host is not None:
+        if host is not None and not host.router:
             return host.peer_class
         table = self._rows["plum_peer"]
         for bits, masked in _prefixes(addr):

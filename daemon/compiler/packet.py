@@ -55,7 +55,7 @@ class Prediction:
     """Rule that decided on the way out; 0 the domain's default, None not asked."""
     ingress_rule: int | None = None
     ifindex: int = 0
-    """Of the local device on `node` it is delivered to."""
+    """Of the local device on `node` it is delivered to, or would be but for ingress policy."""
     vni: int = 0
     """Bridge it is delivered on, or tunnelled with."""
     smac: str = ""

@@ -5,8 +5,8 @@ an address is the set of atoms it is in, and its id is the hash of that set; 0
 is the empty set. Two ways lead to a class:
 
 - plum_host, exact: an endpoint's address (its own, or an exact allowed pair
-  only it claims) has the groups of that endpoint and all CIDRs around it; a
-  router's address has the CIDRs only.
+  only it claims) has the groups of that endpoint and all CIDRs around it. (Rows
+  of routers have the CIDRs only, and are not asked for a class.)
 - plum_peer, longest prefix: every other address has the class of the longest
   CIDR or allowed pair around it: all CIDRs that contain that prefix, and the
   groups of every endpoint with an allowed pair that contains it.

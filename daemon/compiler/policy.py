@@ -198,7 +198,7 @@ class Policies:
             if len(atoms) > len(by_atom):
                 named = [claims for atom, claims in by_atom.items() if atom in atoms]
             else:
-                named = [by_atom[atom] for atom in atoms if atom in by_atom]
+                named = [by_atom[atom] for atom in sorted(atoms) if atom in by_atom]
             for proto, claims in self._merge(named).items():
                 rows[number, proto] = self._list(claims)
             self._check(len(rows))

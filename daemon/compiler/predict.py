@@ -1,30 +1,36 @@
 """What the datapath does with the first packet of a new connection, from rows alone.
 
-The order of checks, on the node of the sending endpoint:
+The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
 
 1. plum_ep of the device, else NOT_PROGRAMMED.
-2. PORT_SECURITY: longest match of slot, source MAC and address in plum_source,
-   else SOURCE_ADDRESS if the MAC is the endpoint's own and SOURCE_MAC if not.
-   (An IPv6 address of ::ffff:0:0/96 on the wire is MALFORMED before that.)
-3. FLOW_LOOKUP: an ICMP error or reply belongs to no connection: ICMP_UNRELATED.
+2. PARSE: a multicast or reserved source, an IPv6 address of ::ffff:0:0/96, ICMP
+   of the other family: MALFORMED.
+3. PORT_SECURITY: a packet only a network's servers send: ROGUE_DHCP, ROGUE_RA.
+   Longest match of slot, source MAC and address in plum_source, else SOURCE_MAC
+   if the address is right with the endpoint's own MAC, and SOURCE_ADDRESS if not.
 4. Destination MAC on the bridge: of an endpoint, BRIDGE; of a router, ROUTE; with
    the group bit or of nobody, FLOOD, or FLOOD_OFF where the bridge does not.
 5. ROUTE, at each router, at most 4 in a row, else ROUTE_LOOP:
-   its own address (on whatever bridge) - it is answered, nothing below asked;
-   source or destination link-local, loopback, unspecified or multicast -
-   LINK_LOCAL; TTL 1 or less - TTL; longest prefix in plum_route - NO_ROUTE,
-   BLACKHOLE; the destination or the next hop in plum_host on the route's
-   bridge - NO_HOST. A host that is another router is the next router; one that
-   is this router itself is ROUTE_LOOP. Each router takes 1 off the TTL.
-6. Longer than the MTU of the bridge it is delivered on: MTU.
-7. EGRESS_POLICY of the sender; the peer is the destination address.
-8. Delivered here: INGRESS_POLICY of the receiver; the peer is the source address.
+   its own address (on whatever bridge): an echo request is answered, the rest is
+   RESPONDER, and nothing below is asked; source or destination link-local or
+   loopback, destination multicast: LINK_LOCAL; TTL 1 or less: TTL; longest prefix
+   in plum_route: NO_ROUTE, BLACKHOLE; the destination or the next hop in
+   plum_host: NO_HOST, also if it is this very router. A host that is another
+   router is the next one. Each router takes 1 off the TTL.
+6. The receiver, if here, without plum_ep: NOT_PROGRAMMED. Longer than the MTU of
+   the bridge it is delivered on: MTU. Routed, and the last router has no
+   interface on that bridge: NO_ROUTER.
+7. FLOW_LOOKUP: an ICMP error or reply belongs to no connection: ICMP_UNRELATED.
+8. EGRESS_POLICY of the sender; the peer is the destination address.
+9. Delivered here: INGRESS_POLICY of the receiver; the peer is the source address.
    Elsewhere: ENCAPSULATE with the VNI of the bridge, and on that node VNI, then
-   the destination MAC - NOT_HERE unless a local endpoint's - and INGRESS_POLICY.
+   the destination MAC (NOT_HERE if not of a local endpoint) and INGRESS_POLICY.
 
-A flooded packet passes 6 and 7 once and 8 for each member of the replication
-list but the sender; on another node it goes to local members only.
-ARP, neighbour discovery and DHCP are answered before all this and not predicted.
+A flooded packet passes MTU and 8 once, and 9 for each member of the replication
+list but the sender; a MAC that nobody has on the receiving node either goes to
+its local members, or is FLOOD_OFF. ARP, neighbour and router solicitations and
+DHCP requests are answered after 3, IGMP and MLD end in FLOOD; they open no
+connection and are not predicted.
 """
 
 from __future__ import annotations
@@ -43,7 +49,11 @@ from daemon.model.base import Address
 MAX_ROUTERS = 4
 
 #: ICMP types that never open a connection: replies and errors (RFC 792, 4443).
-_UNRELATED = {1: frozenset({0, 3, 4, 5, 11, 12, 14, 16, 18}), 58: frozenset({1, 2, 3, 4, 129})}
+_UNRELATED = {1: frozenset({0, 3, 4, 5, 11, 12, 14, 16, 18}), 58: frozenset({*range(128), 129})}
+_ECHO_REQUEST = {1: 8, 58: 128}
+_DHCP_SERVER = {4: 67, 6: 547}
+_ROUTERS_ONLY = {1: frozenset({5}), 58: frozenset({134, 137})}  # adverts and redirects
+_MAX_UNICAST4 = 0xDFFFFFFF
 
 
 def predict(zone: Mapping[int, Rows], node: int, ifindex: int, packet: Packet) -> Prediction:
@@ -59,13 +69,24 @@ def _text(mac: bytes) -> str:
     return mac.hex(":")
 
 
-def _not_routable(address: Address) -> bool:
-    return (
-        address.is_link_local
-        or address.is_loopback
-        or address.is_unspecified
-        or address.is_multicast
-    )
+def _malformed(packet: Packet) -> bool:
+    for address in (packet.src, packet.dst):
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            return True
+    source = packet.src
+    if source.is_multicast or (source.version == 4 and int(source) > _MAX_UNICAST4):
+        return True
+    return (packet.protocol, source.version) in ((1, 6), (58, 4))
+
+
+def _not_routed(address: Address) -> bool:
+    if isinstance(address, IPv6Address):
+        return address.is_link_local or int(address) >> 32 == 0
+    return address.is_link_local or address.is_loopback
+
+
+def _is_group(address: Address) -> bool:
+    return address.is_multicast or (address.version == 4 and int(address) == 0xFFFFFFFF)
 
 
 class _Dropped(Exception):
@@ -96,16 +117,17 @@ class _Walk:
             ep = rows.ep(ifindex)
             if ep is None:
                 raise _Dropped(Drop.NOT_PROGRAMMED)
+            self._step(Stage.PARSE)
+            if _malformed(self._packet):
+                raise _Dropped(Drop.MALFORMED)
             self._port_security(rows, ep)
-            self._step(Stage.FLOW_LOOKUP, "new")
-            if self._packet.icmp_type in _UNRELATED.get(self._packet.protocol, ()):
-                raise _Dropped(Drop.ICMP_UNRELATED)
             dmac = mac_bytes(self._packet.dmac)
             port = None if dmac[0] & 1 else rows.port(ep.vni, dmac)
             if port is not None and port.router:
                 return self._route(rows, ep, port.router)
             self._step(Stage.BRIDGE, f"vni {ep.vni}")
             if port is not None:
+                self._check_out(rows, ep.vni, port)
                 return self._out(rows, ep, ep.vni, port)
             return self._flood(rows, ep, ifindex)
         except _Dropped as dropped:
@@ -113,59 +135,71 @@ class _Walk:
 
     def _port_security(self, rows: Lookup, ep: Ep) -> None:
         self._step(Stage.PORT_SECURITY)
-        for address in (self._packet.src, self._packet.dst):
-            if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-                raise _Dropped(Drop.MALFORMED)
-        smac = mac_bytes(self._packet.smac)
+        packet, smac = self._packet, mac_bytes(self._packet.smac)
+        if smac[0] & 1:
+            raise _Dropped(Drop.SOURCE_MAC)
+        if packet.protocol == 17 and packet.sport == _DHCP_SERVER[packet.src.version]:
+            raise _Dropped(Drop.ROGUE_DHCP)
+        if packet.icmp_type in _ROUTERS_ONLY.get(packet.protocol, ()):
+            raise _Dropped(Drop.ROGUE_RA)
         if not rows.may_send(ep.slot, smac, self._src):
-            raise _Dropped(Drop.SOURCE_ADDRESS if smac == ep.mac else Drop.SOURCE_MAC)
+            own = rows.may_send(ep.slot, ep.mac, self._src)
+            raise _Dropped(Drop.SOURCE_MAC if own else Drop.SOURCE_ADDRESS)
 
     def _route(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
         for _ in range(MAX_ROUTERS):
             self._step(Stage.ROUTE, f"router {router}")
             target = rows.host(ep.domain, self._dst)
             if target is not None and target.router == router:
-                return replace(self._now, outcome=Outcome.ANSWERED)
-            if _not_routable(self._packet.src) or _not_routable(self._packet.dst):
+                return self._answer()
+            source, destination = self._packet.src, self._packet.dst
+            if _not_routed(source) or _not_routed(destination) or _is_group(destination):
                 raise _Dropped(Drop.LINK_LOCAL)
             if self._now.ttl <= 1:
                 raise _Dropped(Drop.TTL)
-            vni, addr = self._next(rows, router)
+            addr = self._next(rows, router)
             self._now = replace(self._now, ttl=self._now.ttl - 1)
             host = rows.host(ep.domain, addr)
-            if host is None:
+            if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
             if not host.router:
-                rif = rows.rif(router, vni)
-                if host.vni != vni or rif is None:
-                    raise _Dropped(Drop.NO_HOST)
+                port = Port(host.node, host.ifindex, 0)
+                self._check_out(rows, host.vni, port)
+                rif = rows.rif(router, host.vni)
+                if rif is None:
+                    raise _Dropped(Drop.NO_ROUTER)
                 self._now = replace(self._now, smac=_text(rif.mac), dmac=_text(host.mac))
-                return self._out(rows, ep, vni, Port(host.node, host.ifindex, 0))
-            if host.router == router:
-                raise _Dropped(Drop.ROUTE_LOOP)
-            if rows.rif(host.router, vni) is None:
-                raise _Dropped(Drop.NO_HOST)
+                return self._out(rows, ep, host.vni, port)
             router = host.router
         raise _Dropped(Drop.ROUTE_LOOP)
 
-    def _next(self, rows: Lookup, router: int) -> tuple[int, bytes]:
-        """Bridge and address of what the router hands the packet to."""
+    def _answer(self) -> Prediction:
+        request = self._packet.icmp_type == _ECHO_REQUEST.get(self._packet.protocol)
+        if not request or not self._packet.ttl:
+            raise _Dropped(Drop.RESPONDER)
+        return replace(self._now, outcome=Outcome.ANSWERED)
+
+    def _next(self, rows: Lookup, router: int) -> bytes:
+        """Address of what the router hands the packet to."""
         route = rows.route(router, self._dst)
         if route is None or route.kind == RouteKind.NONE:
             raise _Dropped(Drop.NO_ROUTE)
         if route.kind == RouteKind.BLACKHOLE:
             raise _Dropped(Drop.BLACKHOLE)
         if route.kind == RouteKind.CONNECTED:
-            return route.vni, self._dst
-        hop = rows.hop(route, self._packet.flow_hash)
-        return hop.vni, hop.addr
+            return self._dst
+        return rows.hop(route, self._packet.flow_hash).addr
 
-    def _egress(self, rows: Lookup, ep: Ep, vni: int) -> None:
+    def _check_out(self, rows: Lookup, vni: int, port: Port | None) -> None:
+        if port is not None and not port.node and rows.ep(port.ifindex) is None:
+            raise _Dropped(Drop.NOT_PROGRAMMED)
         bridge = rows.bridge(vni)
         if bridge is None:
             raise _Dropped(Drop.VNI)
         if self._packet.length > bridge.mtu:
             raise _Dropped(Drop.MTU)
+
+    def _egress(self, rows: Lookup, ep: Ep, vni: int) -> None:
         self._step(Stage.EGRESS_POLICY)
         peer = rows.peer_class(ep.domain, self._dst)
         action, rule = rows.decide(ep.egress_set, peer, self._packet)
@@ -175,6 +209,9 @@ class _Walk:
             raise _Dropped(Drop.POLICY_EGRESS)
 
     def _out(self, rows: Lookup, ep: Ep, vni: int, port: Port) -> Prediction:
+        self._step(Stage.FLOW_LOOKUP, "new")
+        if self._packet.icmp_type in _UNRELATED.get(self._packet.protocol, ()):
+            raise _Dropped(Drop.ICMP_UNRELATED)
         self._egress(rows, ep, vni)
         if not port.node:
             return self._deliver(rows, port.ifindex)
@@ -188,12 +225,12 @@ class _Walk:
         self._step(Stage.INGRESS_POLICY)
         peer = rows.peer_class(ep.domain, self._src)
         action, rule = rows.decide(ep.ingress_set, peer, self._packet)
-        self._now = replace(self._now, ingress_rule=rule)
+        self._now = replace(self._now, ingress_rule=rule, ifindex=ifindex)
         default = ep.flags & EpFlag.INGRESS_ALLOW
         if action is PolicyAction.DENY or (action is PolicyAction.NONE and not default):
             raise _Dropped(Drop.POLICY_INGRESS)
         self._step(Stage.DELIVER, f"ifindex {ifindex}")
-        return replace(self._now, outcome=Outcome.DELIVERED, ifindex=ifindex)
+        return replace(self._now, outcome=Outcome.DELIVERED)
 
     def _from_underlay(self, node: int, vni: int) -> Prediction:
         self._now = replace(self._now, node=node)
@@ -211,7 +248,7 @@ class _Walk:
                 raise _Dropped(Drop.NOT_HERE)
             return self._deliver(rows, port.ifindex)
         if not bridge.flags & BridgeFlag.FLOOD:
-            raise _Dropped(Drop.NOT_HERE)
+            raise _Dropped(Drop.FLOOD_OFF)
         locals_ = [member.ifindex for member in rows.flood(vni) if not member.node]
         return self._copies([(0, ifindex) for ifindex in locals_], vni)
 
@@ -219,6 +256,7 @@ class _Walk:
         bridge = rows.bridge(ep.vni)
         if bridge is None or not bridge.flags & BridgeFlag.FLOOD:
             raise _Dropped(Drop.FLOOD_OFF)
+        self._check_out(rows, ep.vni, None)
         self._egress(rows, ep, ep.vni)
         members = [(member.node, member.ifindex) for member in rows.flood(ep.vni)]
         return self._copies([member for member in members if member != (0, ifindex)], ep.vni)

@@ -1,4 +1,4 @@
-"""What follows from an object without asking anybody: names, MACs, overheads, MTUs."""
+"""What follows from an object without asking anybody: names, overheads, MTUs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from daemon.model.node import NodeSpec
 
 #: Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header (20 or 40 bytes).
 TUNNEL_OVERHEAD_BYTES = {4: 50, 6: 70}
-
-
-def endpoint_mac(endpoint_id: int) -> str:
-    """MAC of an endpoint whose manifest gives none: 02:65 and the id in 4 bytes."""
-    text = f"0265{endpoint_id:08x}"
-    return ":".join(text[i : i + 2] for i in range(0, 12, 2))
 
 
 def tunnel_overhead_bytes(vtep: Address) -> int:

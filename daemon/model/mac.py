@@ -16,3 +16,9 @@ def link_local(mac: str) -> IPv6Address:
     raw = bytes.fromhex(mac.replace(":", ""))
     host = bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
     return IPv6Address(b"\xfe\x80" + bytes(6) + host)
+
+
+def endpoint_mac(endpoint_id: int) -> str:
+    """MAC of an endpoint whose manifest gives none: 02:65 and the id in 4 bytes."""
+    text = f"0265{endpoint_id:08x}"
+    return ":".join(text[i : i + 2] for i in range(0, 12, 2))

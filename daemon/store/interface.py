@@ -93,7 +93,11 @@ class Store(Protocol):
     async def commit(
         self, compares: Sequence[Compare], writes: Sequence[Put | Delete]
     ) -> Committed:
-        """All compares hold and all writes happen, or nothing does."""
+        """All compares hold and all writes happen, or nothing does.
+
+        Deleting what is absent changes nothing; a transaction that changes nothing takes
+        no revision. A key may be written once. A put's lease must exist (LeaseExpiredError).
+        """
         ...
 
     def watch(self, prefixes: Sequence[str], from_revision: int) -> AsyncIterator[Batch]:
@@ -107,9 +111,13 @@ class Store(Protocol):
         """A new lease; its keys vanish when it is not kept alive."""
         ...
 
-    async def keep_alive(self, lease: int) -> None: ...
+    async def keep_alive(self, lease: int) -> None:
+        """Start its time anew, or LeaseExpiredError."""
+        ...
 
-    async def revoke(self, lease: int) -> None: ...
+    async def revoke(self, lease: int) -> None:
+        """End it and delete its keys in one revision, or LeaseExpiredError."""
+        ...
 
     async def close(self) -> None: ...
 

@@ -1,0 +1,148 @@
+"""What the API answers, as models: OpenAPI is generated from them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.model.object import Kind
+from daemon.reconcile.status import Exceptional, ObjectStatus, Repair
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemAnswer(Answer):
+    path: str = Field(description="Where: `file: kind path: field`")
+    message: str
+
+
+class ErrorBody(Answer):
+    message: str
+    hint: str = Field(description="The next step")
+    problems: tuple[ProblemAnswer, ...] = ()
+
+
+class ErrorAnswer(Answer):
+    error: ErrorBody
+
+
+class View(Answer):
+    """One object: what was said, what was allocated, how it fares."""
+
+    kind: Kind
+    tenant: str | None
+    domain: str | None
+    name: str
+    spec: dict[str, Any]
+    allocated: dict[str, Any]
+    revision: int = Field(description="Of the store, when the object was last written")
+    status: ObjectStatus
+
+
+class Listing(Answer):
+    items: tuple[View, ...]
+    revision: int
+
+
+class Change(Answer):
+    action: Literal["created", "changed", "unchanged", "deleted"]
+    kind: Kind
+    path: str
+    diff: str = Field(default="", description="Unified diff of the specs as YAML")
+
+
+class Applied(Answer):
+    history: int | None = Field(description="Number of the new revision; null if nothing changed")
+    revision: int = Field(description="Of the store: what /v1/wait takes")
+    changes: tuple[Change, ...]
+
+
+class Revision(Answer):
+    """One applied revision."""
+
+    seq: int
+    revision: int = Field(description="Of the store")
+    time: str = Field(description="RFC 3339")
+    who: str
+    verb: Literal["apply", "delete", "rollback", "revert"]
+    of: int | None = Field(description="The revision rolled back to or reverted")
+    comment: str
+    confirm_by: str | None = Field(description="Reverts at this time unless confirmed")
+    changes: tuple[Change, ...]
+
+
+class History(Answer):
+    items: tuple[Revision, ...]
+
+
+class Confirmed(Answer):
+    seq: int
+
+
+class Missing(Answer):
+    """An object that a node has not programmed."""
+
+    node: str
+    kind: Kind
+    path: str
+    state: Literal["pending", "error"]
+    reason: str
+
+
+class Waited(Answer):
+    done: bool = Field(description="Every node concerned has programmed the revision")
+    revision: int
+    pending: tuple[Missing, ...]
+    errors: tuple[Missing, ...]
+
+
+class NodeReport(Answer):
+    node: str
+    version: str
+    revision: int = Field(description="Of the store, through which everything is programmed")
+    ready: bool = Field(description="The first full sync is done")
+    reason: str = Field(description="Why not, otherwise")
+    exceptions: tuple[Exceptional, ...]
+    repairs: tuple[Repair, ...]
+
+
+class EndpointCounters(Answer):
+    path: str
+    rx_packets: int = Field(description="Delivered to the endpoint")
+    rx_bytes: int
+    tx_packets: int = Field(description="Accepted from the endpoint")
+    tx_bytes: int
+    drop_packets: int
+    flows: int = Field(description="Connections charged to it now")
+
+
+class RuleCounters(Answer):
+    domain: str
+    policy: str | None = Field(description="null: the domain's default")
+    direction: Literal["ingress", "egress"] | None
+    rule: str
+    action: str
+    hits: int = Field(description="Connections it decided")
+
+
+class DropCounters(Answer):
+    reason: str
+    text: str
+    endpoint: str | None
+    packets: int
+    bytes: int
+
+
+class NodeCounters(Answer):
+    node: str
+    endpoints: tuple[EndpointCounters, ...] = ()
+    rules: tuple[RuleCounters, ...] = ()
+    drops: tuple[DropCounters, ...] = ()
+    error: str | None = Field(default=None, description="Why the node did not answer")
+
+
+class ZoneCounters(Answer):
+    nodes: dict[str, NodeCounters]

@@ -1,0 +1,42 @@
+"""The application: routes, errors, access."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from daemon.api import changes, errors, history, node, objects, waiting
+from daemon.api.access import AccessControl
+from daemon.api.answers import ErrorAnswer
+from daemon.api.audit import Audit
+from daemon.api.backend import Backend
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    403: {"model": ErrorAnswer, "description": "Not in the group this needs"},
+    404: {"model": ErrorAnswer, "description": "Unknown"},
+    409: {"model": ErrorAnswer, "description": "In the way of something that exists"},
+    422: {"model": ErrorAnswer, "description": "Invalid; nothing was changed"},
+    503: {"model": ErrorAnswer, "description": "The store does not answer"},
+}
+
+
+def create_app(backend: Backend, version: str) -> FastAPI:
+    """The routes, without access control: wrap it with `guarded` before serving."""
+    app = FastAPI(
+        title="plumd",
+        version=version,
+        description="Virtual domains of a Plum zone.",
+        docs_url=None,  # they load scripts from other hosts
+        redoc_url=None,
+        responses=ERRORS,
+    )
+    app.state.backend = backend
+    errors.install(app)
+    for module in (objects, changes, history, waiting, node):
+        app.include_router(module.router)
+    return app
+
+
+def guarded(app: FastAPI, audit: Audit) -> AccessControl:
+    return AccessControl(app, audit)

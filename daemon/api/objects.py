@@ -1,0 +1,100 @@
+"""Routes that read objects."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from daemon.api.answers import Listing, View
+from daemon.api.backend import BackendDep
+from daemon.api.errors import NotFoundError
+from daemon.api.reports import read_reports
+from daemon.model.object import (
+    Endpoint,
+    Kind,
+    Object,
+    Ref,
+    allocated_document,
+    ref_of,
+    spec_document,
+)
+from daemon.reconcile.status import (
+    Exceptional,
+    NodeStatus,
+    by_object,
+    concerned_nodes,
+    object_status,
+)
+from daemon.store.interface import Item, Store
+from daemon.zone.keys import ROOT, object_key
+from daemon.zone.read import decode
+
+router = APIRouter(prefix="/v1/objects", tags=["objects"])
+
+
+@router.get("/{kind}", operation_id="list_objects", summary="List the objects of a kind")
+async def list_objects(
+    backend: BackendDep, kind: Kind, tenant: str | None = None, domain: str | None = None
+) -> Listing:
+    """`tenant` and `domain` narrow it; the revision is the one all were read at."""
+    listing = await backend.store.list(f"{ROOT}{kind}/")
+    reports = await read_reports(backend.store)
+    pairs = [(decode(kind, item.value), item) for item in listing.items]
+    endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
+    exceptions = by_object(reports)
+    items = tuple(
+        _view(found, item, endpoints, reports, exceptions)
+        for found, item in pairs
+        if _in_scope(ref_of(found), tenant, domain)
+    )
+    return Listing(items=items, revision=listing.revision)
+
+
+@router.get("/{kind}/{path:path}", operation_id="get_object", summary="Read one object")
+async def get_object(backend: BackendDep, kind: Kind, path: str) -> View:
+    """`path` is `acme`, `acme/shop`, `acme/shop/web-1` or `n1`, as the kind asks."""
+    hint = f"see which there are: plumctl get {kind}"
+    try:
+        ref = Ref.parse(kind, path)
+    except ValueError as error:
+        raise NotFoundError(str(error), hint) from error
+    item = await backend.store.get(object_key(ref))
+    if item is None:
+        raise NotFoundError(f"there is no {ref.text}", hint)
+    reports = await read_reports(backend.store)
+    endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
+    return _view(decode(kind, item.value), item, endpoints, reports, by_object(reports))
+
+
+def _in_scope(ref: Ref, tenant: str | None, domain: str | None) -> bool:
+    if tenant and tenant != (ref.name if ref.kind is Kind.TENANT else ref.tenant):
+        return False
+    own = ref.name if ref.kind is Kind.DOMAIN else ref.domain
+    return not domain or domain == own
+
+
+async def _endpoints(store: Store) -> list[Endpoint]:
+    listing = await store.list(f"{ROOT}{Kind.ENDPOINT}/")
+    found = (decode(Kind.ENDPOINT, item.value) for item in listing.items)
+    return [item for item in found if isinstance(item, Endpoint)]
+
+
+def _view(
+    found: Object,
+    item: Item,
+    endpoints: list[Endpoint],
+    reports: dict[str, NodeStatus],
+    exceptions: dict[tuple[str, Kind, str], Exceptional],
+) -> View:
+    ref = ref_of(found)
+    revision = item.mod_revision
+    nodes = concerned_nodes(found, endpoints)
+    return View(
+        kind=ref.kind,
+        tenant=ref.tenant,
+        domain=ref.domain,
+        name=ref.name,
+        spec=spec_document(found),
+        allocated=allocated_document(found),
+        revision=revision,
+        status=object_status(found, revision, nodes, reports, exceptions),
+    )

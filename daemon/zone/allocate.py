@@ -1,0 +1,117 @@
+"""Allocation: ids, VNIs, slots, MACs and addresses for an edit that is valid.
+
+Pure: the same edit and counters give the same result. What is unchanged keeps
+what it has. That nothing is given out twice follows from the transaction: it
+compares the key that every change of the zone writes (see `transact`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from daemon.model.object import Domain, Kind, Node, Object, Ref, Tenant
+from daemon.model.snapshot import Snapshot
+from daemon.zone.allocate_endpoint import EndpointAllocator
+from daemon.zone.check_zone import MAX_NODES
+from daemon.zone.counters import FIRST_VNI, LAST_VNI, Numbers
+from daemon.zone.edit import Edit
+from daemon.zone.errors import Problems
+
+T = TypeVar("T", bound=Object)
+
+
+def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
+    """The zone after the edit. What does not fit is added to `problems`."""
+    current = edit.current
+    tenants = [Tenant(name=p, spec=edit.tenants[p]) for p in edit.written_paths(Kind.TENANT)]
+    domains = _allocate_domains(edit, numbers, problems)
+    endpoints = EndpointAllocator(edit, numbers, problems).allocate()
+    return Snapshot(
+        current.revision,
+        _merge(current.tenants, {tenant.name: tenant for tenant in tenants}, edit.tenants),
+        _merge(current.nodes, _allocate_nodes(edit), edit.nodes),
+        _merge(current.domains, domains, edit.domains),
+        _merge(current.endpoints, endpoints, edit.endpoints),
+    )
+
+
+def _merge(old: Mapping[str, T], new: Mapping[str, T], wanted: Iterable[str]) -> dict[str, T]:
+    """What is to exist: new where given and different, else as it was."""
+    merged: dict[str, T] = {}
+    for path in wanted:
+        before, after = old.get(path), new.get(path)
+        item = before if after is None or before == after else after
+        if item is not None:
+            merged[path] = item
+    return merged
+
+
+def _allocate_nodes(edit: Edit) -> dict[str, Node]:
+    used = {node.id for path, node in edit.current.nodes.items() if path in edit.nodes}
+    free = iter(range(1, MAX_NODES + 1))
+    made: dict[str, Node] = {}
+    for path in edit.written_paths(Kind.NODE):
+        before = edit.current.nodes.get(path)
+        wish = edit.prefer.get(Ref(kind=Kind.NODE, name=path))
+        if before is not None:
+            number = before.id
+        elif isinstance(wish, Node) and wish.id not in used:
+            number = wish.id
+        else:
+            number = next(number for number in free if number not in used)
+        used.add(number)
+        made[path] = Node(name=path, spec=edit.nodes[path], id=number)
+    return made
+
+
+def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[str, Domain]:
+    staying = [d for path, d in edit.current.domains.items() if path in edit.domains]
+    vnis = {vni for domain in staying for vni in domain.vnis.values()}
+    router_ids = {number for domain in staying for number in domain.router_ids.values()}
+    made: dict[str, Domain] = {}
+    for path in edit.written_paths(Kind.DOMAIN):
+        spec = edit.domains[path]
+        tenant, _, name = path.partition("/")
+        before = edit.current.domains.get(path)
+        wish = edit.prefer.get(Ref(kind=Kind.DOMAIN, tenant=tenant, name=name))
+        old = _numbers_of(before)
+        wished = _numbers_of(wish if isinstance(wish, Domain) else None)
+        # Ids are never given twice, so the one of an earlier life is always free.
+        known = wish if isinstance(wish, Domain) else before
+        domain_vnis: dict[str, int] = {}
+        for bridge in spec.bridges:
+            vni = _keep(bridge.name, old[0], wished[0], vnis) or numbers.next_vni(vnis)
+            if vni is None:
+                message = f"all {LAST_VNI - FIRST_VNI + 1} VNIs of the zone are in use"
+                problems.add(f"domain {path}: spec.bridges", message)
+                break
+            vnis.add(vni)
+            domain_vnis[bridge.name] = vni
+        domain_routers: dict[str, int] = {}
+        for router in spec.routers:
+            router_id = _keep(router.name, old[1], wished[1], router_ids)
+            domain_routers[router.name] = router_id or numbers.next_router()
+            router_ids.add(domain_routers[router.name])
+        made[path] = Domain(
+            tenant=tenant,
+            name=name,
+            spec=spec,
+            id=known.id if known else numbers.next_domain(),
+            vnis=domain_vnis,
+            router_ids=domain_routers,
+        )
+    return made
+
+
+def _numbers_of(domain: Domain | None) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    return (domain.vnis, domain.router_ids) if domain else ({}, {})
+
+
+def _keep(
+    name: str, old: Mapping[str, int], wished: Mapping[str, int], used: set[int]
+) -> int | None:
+    """The number to return to if it is free, else the one it has."""
+    if name in wished and wished[name] not in used:
+        return wished[name]
+    return old.get(name)

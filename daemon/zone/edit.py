@@ -1,0 +1,96 @@
+"""An edit: the zone as it is, and what its objects are to say afterwards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from daemon.model.domain import DomainSpec
+from daemon.model.endpoint import EndpointSpec
+from daemon.model.manifest import Manifest
+from daemon.model.node import NodeSpec
+from daemon.model.object import Kind, Object, Ref
+from daemon.model.snapshot import Snapshot
+from daemon.model.tenant import TenantSpec
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Specs of the resulting zone by path, beside the current objects."""
+
+    current: Snapshot
+    tenants: Mapping[str, TenantSpec]
+    nodes: Mapping[str, NodeSpec]
+    domains: Mapping[str, DomainSpec]
+    endpoints: Mapping[str, EndpointSpec]
+    written: tuple[Ref, ...] = ()  # given by manifests, in their order
+    removed: tuple[Ref, ...] = ()
+    #: Mentioned by manifests that could not be read: known to be meant to exist.
+    broken: frozenset[Ref] = frozenset()
+    #: Allocations to return to where they are still free (rollback).
+    prefer: Mapping[Ref, Object] = field(default_factory=dict)
+
+    def written_paths(self, kind: Kind) -> list[str]:
+        return [ref.path for ref in self.written if ref.kind is kind]
+
+    def is_broken(self, kind: Kind, path: str) -> bool:
+        return (kind, path) in self._broken_paths
+
+    @cached_property
+    def _broken_paths(self) -> frozenset[tuple[Kind, str]]:
+        return frozenset((ref.kind, ref.path) for ref in self.broken)
+
+    @cached_property
+    def endpoints_by_domain(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for path in self.endpoints:
+            found[path.rpartition("/")[0]].append(path)
+        return found
+
+    @cached_property
+    def endpoints_by_node(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for path, spec in self.endpoints.items():
+            found[spec.node].append(path)
+        return found
+
+    @cached_property
+    def touched_domains(self) -> list[str]:
+        """Domains that are written or have a written endpoint, and that will exist."""
+        paths = self.written_paths(Kind.DOMAIN)
+        paths += [path.rpartition("/")[0] for path in self.written_paths(Kind.ENDPOINT)]
+        return [path for path in dict.fromkeys(paths) if path in self.domains]
+
+
+def make_edit(
+    current: Snapshot,
+    manifests: Sequence[Manifest] = (),
+    removed: Iterable[Ref] = (),
+    broken: frozenset[Ref] = frozenset(),
+    prefer: Mapping[Ref, Object] | None = None,
+) -> Edit:
+    """Lay manifests and removals over the current objects."""
+    tenants = {path: item.spec for path, item in current.tenants.items()}
+    nodes = {path: item.spec for path, item in current.nodes.items()}
+    domains = {path: item.spec for path, item in current.domains.items()}
+    endpoints = {path: item.spec for path, item in current.endpoints.items()}
+    removed = tuple(dict.fromkeys(removed))
+    tables: dict[Kind, dict[str, TenantSpec] | dict[str, NodeSpec] | dict[str, DomainSpec]]
+    tables = {Kind.TENANT: tenants, Kind.NODE: nodes, Kind.DOMAIN: domains}
+    for ref in removed:
+        (endpoints if ref.kind is Kind.ENDPOINT else tables[ref.kind]).pop(ref.path, None)
+    for manifest in manifests:
+        path = manifest.ref.path
+        match manifest.spec:
+            case TenantSpec() as tenant:
+                tenants[path] = tenant
+            case NodeSpec() as node:
+                nodes[path] = node
+            case DomainSpec() as domain:
+                domains[path] = domain
+            case EndpointSpec() as endpoint:
+                endpoints[path] = endpoint
+    written = tuple(manifest.ref for manifest in manifests)
+    return Edit(current, tenants, nodes, domains, endpoints, written, removed, broken, prefer or {})

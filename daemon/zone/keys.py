@@ -1,0 +1,43 @@
+"""Where things live in the store."""
+
+from __future__ import annotations
+
+from daemon.model.object import Kind, Ref
+
+ROOT = "/plum/"
+HISTORY = f"{ROOT}history/"
+CONFIRM = f"{ROOT}confirm/"
+#: Counters and the number of the last revision. Every change of the zone
+#: compares and writes this key, so changes happen one after the other and each
+#: is checked against exactly the state it is applied to.
+ZONE = f"{ROOT}alloc/zone"
+#: Watch these for the objects of the model.
+OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
+
+
+def object_key(ref: Ref) -> str:
+    """`/plum/endpoint/acme/shop/web-1`."""
+    return f"{ROOT}{ref.kind}/{ref.path}"
+
+
+def split_key(key: str) -> tuple[Kind, str] | None:
+    """Kind and path of an object's key; None for keys that hold something else."""
+    head, _, path = key.removeprefix(ROOT).partition("/")
+    try:
+        return Kind(head), path
+    except ValueError:
+        return None
+
+
+def history_key(seq: int) -> str:
+    """Padded, so that revisions list in order."""
+    return f"{HISTORY}{seq:010d}"
+
+
+def confirm_key(seq: int) -> str:
+    return f"{CONFIRM}{seq:010d}"
+
+
+def seq_of(key: str) -> int:
+    """The revision a history or confirm key is of."""
+    return int(key.rpartition("/")[2])

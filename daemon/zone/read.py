@@ -1,0 +1,115 @@
+"""Store -> objects: decode, list, and follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from daemon.model.object import OBJECT_TYPES, Domain, Endpoint, Kind, Node, Object, Ref, Tenant
+from daemon.model.snapshot import Snapshot
+from daemon.store.interface import Batch, Item, Listing, Store
+from daemon.zone.keys import OBJECT_PREFIXES, ZONE, object_key, split_key
+
+
+def encode(item: Object) -> bytes:
+    """What the user said and what was allocated; nothing left to a default is written."""
+    return item.model_dump_json(exclude_unset=True).encode()
+
+
+@lru_cache(maxsize=32768)
+def decode(kind: Kind, value: bytes) -> Object:
+    """The object of a stored value. Pure, and remembered: most of a zone stays as it is."""
+    return OBJECT_TYPES[kind].model_validate_json(value)
+
+
+async def read_object(store: Store, ref: Ref) -> tuple[Object, int] | None:
+    """The object and the revision it was last written at."""
+    item = await store.get(object_key(ref))
+    return (decode(ref.kind, item.value), item.mod_revision) if item else None
+
+
+def snapshot_of(listing: Listing) -> Snapshot:
+    """The objects of a listing; keys that hold something else are passed over."""
+    return _snapshot(listing.items, listing.revision)
+
+
+async def read_snapshot(store: Store) -> Snapshot:
+    """All objects as they were together at `revision`; watch OBJECT_PREFIXES from there."""
+    _, snapshot = await read_together(store)
+    return snapshot
+
+
+async def read_together(store: Store) -> tuple[Item | None, Snapshot]:
+    """What keys.ZONE holds and the objects that go with it.
+
+    History is not read: it outgrows the objects. Several listings are one state
+    when no change of the zone fell between the first and the last.
+    """
+    while True:
+        zone = await store.get(ZONE)
+        listings = [await store.list(prefix) for prefix in OBJECT_PREFIXES]
+        if _mod_revision(await store.get(ZONE)) == _mod_revision(zone):
+            items = (item for listing in listings for item in listing.items)
+            return zone, _snapshot(items, max(listing.revision for listing in listings))
+
+
+def advance(snapshot: Snapshot, batch: Batch) -> Snapshot:
+    """The snapshot after one batch of a watch on OBJECT_PREFIXES. Safe to repeat."""
+    tables: dict[Kind, dict[str, Any]] = {}
+    for change in batch.changes:
+        if (place := split_key(change.key)) is None:
+            continue
+        kind, path = place
+        table = tables.setdefault(kind, dict(table_of(snapshot, kind)))
+        if change.item is None:
+            table.pop(path, None)
+        else:
+            table[path] = decode(kind, change.item.value)
+    return Snapshot(
+        revision=batch.revision,
+        tenants=tables.get(Kind.TENANT, snapshot.tenants),
+        nodes=tables.get(Kind.NODE, snapshot.nodes),
+        domains=tables.get(Kind.DOMAIN, snapshot.domains),
+        endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
+    )
+
+
+def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
+    """The snapshot's objects of one kind, by path."""
+    tables: dict[Kind, Mapping[str, Object]] = {
+        Kind.TENANT: snapshot.tenants,
+        Kind.NODE: snapshot.nodes,
+        Kind.DOMAIN: snapshot.domains,
+        Kind.ENDPOINT: snapshot.endpoints,
+    }
+    return tables[kind]
+
+
+def find(snapshot: Snapshot, ref: Ref) -> Object | None:
+    return table_of(snapshot, ref.kind).get(ref.path)
+
+
+def _mod_revision(item: Item | None) -> int:
+    return item.mod_revision if item else 0
+
+
+def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
+    tenants: dict[str, Tenant] = {}
+    nodes: dict[str, Node] = {}
+    domains: dict[str, Domain] = {}
+    endpoints: dict[str, Endpoint] = {}
+    for item in items:
+        if (place := split_key(item.key)) is None:
+            continue
+        kind, path = place
+        match decode(kind, item.value):
+            case Tenant() as tenant:
+                tenants[path] = tenant
+            case Node() as node:
+                nodes[path] = node
+            case Domain() as domain:
+                domains[path] = domain
+            case Endpoint() as endpoint:
+                endpoints[path] = endpoint
+    return Snapshot(revision, tenants, nodes, domains, endpoints)

@@ -1,0 +1,129 @@
+"""The one way a change of the zone is written.
+
+Read the zone, plan in pure code, commit. Every commit compares and writes
+`keys.ZONE`, so of several writers one wins and the others plan again on what
+it left: checks and allocations always hold for the state they are written to.
+One key and one compare replace a claim for every address, slot, MAC and VNI;
+they also cover what no claim can (a bridge removed while an endpoint is put
+on it), and a transaction stays small enough for etcd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.model.snapshot import Snapshot
+from daemon.store.interface import Compare, Delete, Put, Store
+from daemon.zone.counters import Counters
+from daemon.zone.errors import CONFLICT, ZoneError
+from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
+from daemon.zone.plan import Change, Plan
+from daemon.zone.read import encode, read_together
+from daemon.zone.revision import Pending, Revision, Verb, record
+
+ATTEMPTS = 100
+MAX_PAUSE_S = 0.25
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneState:
+    """The objects and counters a plan starts from."""
+
+    snapshot: Snapshot
+    counters: Counters
+    mod_revision: int  # of keys.ZONE: what the commit compares
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one attempt is to write."""
+
+    plan: Plan
+    comment: str
+    compares: tuple[Compare, ...] = ()
+    writes: tuple[Put | Delete, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`history` is the new revision's number; None if nothing had to change or on a dry run."""
+
+    history: int | None
+    revision: int  # of the store: wait for this one
+    changes: tuple[Change, ...]
+
+    def document(self) -> dict[str, object]:
+        """The API's answer."""
+        changes = [change.document() for change in self.changes]
+        return {"history": self.history, "revision": self.revision, "changes": changes}
+
+
+async def read_zone(store: Store) -> ZoneState:
+    """Objects and counters of one moment, else a plan would find problems that never were."""
+    item, snapshot = await read_together(store)
+    counters = Counters.model_validate_json(item.value) if item else Counters()
+    return ZoneState(snapshot, counters, item.mod_revision if item else 0)
+
+
+async def transact(
+    store: Store,
+    prepare: Callable[[ZoneState], Awaitable[Work]],
+    *,
+    actor: str,
+    verb: Verb,
+    of: int | None = None,
+    dry_run: bool = False,
+    confirm_s: float | None = None,
+    clock: Clock = time.time,
+) -> Result:
+    """Plan and commit until nobody was faster. Raises ZoneError when it stays that way."""
+    for attempt in range(ATTEMPTS):
+        state = await read_zone(store)
+        work = await prepare(state)
+        effective = work.plan.effective
+        if dry_run or not (effective or work.writes):
+            return Result(None, state.snapshot.revision, work.plan.changes)
+        compares = (Compare(ZONE, state.mod_revision), *work.compares)
+        writes: list[Put | Delete] = [*work.writes]
+        seq = work.plan.counters.seq
+        if effective:
+            now = clock()
+            revision = Revision(
+                seq=seq,
+                at=now,
+                actor=actor,
+                verb=verb,
+                comment=work.comment,
+                of=of,
+                changes=record(effective),
+            )
+            writes += _object_writes(effective)
+            writes.append(Put(ZONE, work.plan.counters.model_dump_json().encode()))
+            writes.append(Put(history_key(seq), revision.model_dump_json().encode()))
+            if confirm_s is not None:
+                pending = Pending(seq=seq, deadline=now + confirm_s, actor=actor)
+                writes.append(Put(confirm_key(seq), pending.model_dump_json().encode()))
+        committed = await store.commit(compares, writes)
+        if committed.succeeded:
+            return Result(seq if effective else None, committed.revision, work.plan.changes)
+        await asyncio.sleep(random.uniform(0, min(0.002 * 2 ** min(attempt, 10), MAX_PAUSE_S)))
+    raise ZoneError(
+        f"others changed the zone {ATTEMPTS} times while this was being prepared",
+        "nothing was written; try again",
+        code=CONFLICT,
+    )
+
+
+def _object_writes(changes: Sequence[Change]) -> list[Put | Delete]:
+    return [
+        Put(object_key(change.ref), encode(change.after))
+        if change.after is not None
+        else Delete(object_key(change.ref))
+        for change in changes
+    ]

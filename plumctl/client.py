@@ -1,0 +1,271 @@
+"""The typed API client: HTTP over a unix socket. Raises PlumError, never prints."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from plumctl.answers import Applied, Counters, Listing, NodeStatus, Revision, View, Waited
+from plumctl.errors import ExitCode, PlumError, Problem
+
+#: Seconds the daemon may take to answer anything but a wait.
+ANSWER_TIMEOUT_S = 30.0
+
+_EXIT_BY_STATUS = {
+    HTTPStatus.UNAUTHORIZED: ExitCode.NO_PERMISSION,
+    HTTPStatus.FORBIDDEN: ExitCode.NO_PERMISSION,
+    HTTPStatus.NOT_FOUND: ExitCode.NOT_FOUND,
+    HTTPStatus.CONFLICT: ExitCode.CONFLICT,
+    HTTPStatus.REQUEST_TIMEOUT: ExitCode.TIMED_OUT,
+    HTTPStatus.GATEWAY_TIMEOUT: ExitCode.TIMED_OUT,
+}
+
+_HINT_BY_EXIT = {
+    ExitCode.NO_PERMISSION: "reading needs group plum, writing needs root or group plum-admin",
+    ExitCode.NOT_FOUND: "see what there is: plumctl get tenant, domain, endpoint or node",
+    ExitCode.CONFLICT: "somebody changed it meanwhile: look (plumctl history) and try again",
+    ExitCode.TIMED_OUT: "see what is missing: plumctl status",
+    ExitCode.FAILED: "see how the daemon fares: plumctl status, and its log",
+}
+
+A = TypeVar("A")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._timeout_s)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One daemon, by the path of its socket. Every method is one request."""
+
+    def __init__(self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.socket_path = socket_path
+        self._timeout_s = timeout_s
+
+    # Objects
+
+    def list(self, kind: str, tenant: str | None = None, domain: str | None = None) -> Listing:
+        query = {"tenant": tenant, "domain": domain}
+        return self._ask("GET", f"/v1/objects/{quote(kind)}", _listing, query=query)
+
+    def get(self, kind: str, path: str) -> View:
+        return self._ask("GET", f"/v1/objects/{quote(kind)}/{quote(path)}", View.read)
+
+    def apply(
+        self,
+        objects: Sequence[Mapping[str, Any]],
+        *,
+        dry_run: bool = False,
+        confirm_s: int | None = None,
+        comment: str = "",
+    ) -> Applied:
+        body = {
+            "objects": [dict(item) for item in objects],
+            "dry_run": dry_run,
+            "confirm_s": confirm_s,
+            "comment": comment,
+        }
+        return self._ask("POST", "/v1/apply", Applied.read, body=body)
+
+    def delete(self, refs: Sequence[tuple[str, str]], *, dry_run: bool = False) -> Applied:
+        """`refs`: (kind, path) each."""
+        body = {"refs": [{"kind": kind, "path": path} for kind, path in refs], "dry_run": dry_run}
+        return self._ask("POST", "/v1/delete", Applied.read, body=body)
+
+    # History
+
+    def history(self) -> tuple[Revision, ...]:
+        return self._ask("GET", "/v1/history", _revisions)
+
+    def revision(self, seq: int) -> Revision:
+        return self._ask("GET", f"/v1/history/{seq}", _revision)
+
+    def rollback(self, seq: int, *, dry_run: bool = False, comment: str = "") -> Applied:
+        """Back to how it was right after `seq`; 0 is the empty zone."""
+        body = {"dry_run": dry_run, "comment": comment}
+        return self._ask("POST", f"/v1/history/{seq}/rollback", Applied.read, body=body)
+
+    def confirm(self, seq: int) -> None:
+        self._ask("POST", f"/v1/history/{seq}/confirm", lambda _: None, body={})
+
+    # State
+
+    def wait(self, revision: int, timeout_s: float) -> Waited:
+        """Blocks in the daemon for at most `timeout_s`; the answer says if it is done."""
+        query = {"revision": str(revision), "timeout_s": f"{timeout_s:g}"}
+        return self._ask(
+            "GET", "/v1/wait", _waited, query=query, timeout_s=timeout_s + ANSWER_TIMEOUT_S
+        )
+
+    def status(self) -> NodeStatus:
+        return self._ask("GET", "/v1/status", _status)
+
+    def counters(self, node: str | None = None) -> Counters:
+        """Of one node, or of all nodes of the zone."""
+        route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
+        return self._ask("GET", route, _counters)
+
+    def _ask(
+        self,
+        method: str,
+        route: str,
+        read: Callable[[Any], A],
+        *,
+        query: Mapping[str, str | None] | None = None,
+        body: object | None = None,
+        timeout_s: float | None = None,
+    ) -> A:
+        given = {key: value for key, value in (query or {}).items() if value is not None}
+        target = f"{route}?{urlencode(given)}" if given else route
+        headers = {"Accept": "application/json"}
+        payload = None
+        if body is not None:
+            payload = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        connection = _UnixConnection(self.socket_path, timeout_s or self._timeout_s)
+        try:
+            connection.request(method, target, payload, headers)
+            response = connection.getresponse()
+            status, raw = response.status, response.read()
+        except OSError as error:
+            raise self._unreachable(error) from error
+        except http.client.HTTPException as error:
+            raise PlumError(
+                f"the daemon at {self.socket_path} broke off: {error!r}",
+                "look at its log, then try again",
+                ExitCode.UNREACHABLE,
+            ) from error
+        finally:
+            connection.close()
+        try:
+            document = json.loads(raw) if raw else None
+            if status >= 400:
+                raise _refused(status, document)
+            return read(document)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlumError(
+                f"{method} {route}: plumctl does not understand the daemon's answer "
+                f"(HTTP {status}: {error!r})",
+                "plumctl and plumd must be of the same version: compare `plumctl --version` "
+                "with `plumctl status`",
+            ) from error
+
+    def _unreachable(self, error: OSError) -> PlumError:
+        if isinstance(error, TimeoutError):
+            return PlumError(
+                f"the daemon at {self.socket_path} did not answer in time",
+                "look at its log; `plumctl status` shows when it is back",
+                ExitCode.TIMED_OUT,
+            )
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return PlumError(
+                f"you may not talk to the daemon at {self.socket_path}",
+                _HINT_BY_EXIT[ExitCode.NO_PERMISSION],
+                ExitCode.NO_PERMISSION,
+            )
+        return PlumError(
+            f"no daemon answers at {self.socket_path} ({error.strerror or error})",
+            "start it (systemctl start plumd), try a zone on this machine "
+            "(plumctl sandbox up), or name its socket (--socket or PLUM_SOCKET)",
+            ExitCode.UNREACHABLE,
+        )
+
+
+def _refused(status: int, document: Any) -> PlumError:
+    error = document.get("error") if isinstance(document, dict) else None
+    error = error if isinstance(error, dict) else {}
+    exit_code = _EXIT_BY_STATUS.get(HTTPStatus(status), ExitCode.FAILED)
+    return PlumError(
+        str(error.get("message") or f"the daemon answered HTTP {status}"),
+        str(error.get("hint") or _HINT_BY_EXIT[exit_code]),
+        exit_code,
+        tuple(
+            Problem(str(problem.get("path", "")), str(problem["message"]))
+            for problem in error.get("problems") or ()
+        ),
+    )
+
+
+def _listing(document: Any) -> Listing:
+    items = tuple(View.read(item) for item in document["items"])
+    return Listing(items, int(document["revision"]), document)
+
+
+def _revisions(document: Any) -> tuple[Revision, ...]:
+    return tuple(_revision(item) for item in document["items"])
+
+
+def _revision(document: Any) -> Revision:
+    from plumctl.answers import Change
+
+    return Revision(
+        seq=int(document["seq"]),
+        revision=int(document["revision"]),
+        time=str(document["time"]),
+        who=str(document["who"]),
+        verb=str(document["verb"]),
+        confirm_by=str(document.get("confirm_by") or ""),
+        comment=str(document.get("comment") or ""),
+        changes=tuple(Change.read(change) for change in document.get("changes") or ()),
+        document=document,
+    )
+
+
+def _waited(document: Any) -> Waited:
+    from plumctl.answers import Exceptional
+
+    missing = [
+        Exceptional.read(item, state)
+        for state, key in (("error", "errors"), ("pending", "pending"))
+        for item in document.get(key) or ()
+    ]
+    return Waited(bool(document["done"]), tuple(missing), document)
+
+
+def _status(document: Any) -> NodeStatus:
+    from plumctl.answers import Exceptional
+
+    return NodeStatus(
+        name=str(document["node"]),
+        version=str(document["version"]),
+        revision=int(document["revision"]),
+        ready=bool(document["ready"]),
+        reason=str(document.get("reason") or ""),
+        exceptions=tuple(Exceptional.read(item) for item in document.get("exceptions") or ()),
+        repairs=tuple(document.get("repairs") or ()),
+        document=document,
+    )
+
+
+def _counters(document: Any) -> Counters:
+    # One node's answer, or those of all by name.
+    nodes = document["nodes"] if "nodes" in document else {document["node"]: document}
+    merged: dict[str, list[dict[str, Any]]] = {"endpoints": [], "rules": [], "drops": []}
+    unreachable = {}
+    for node, answer in sorted(nodes.items()):
+        if answer.get("error"):
+            unreachable[node] = str(answer["error"])
+            continue
+        for key, rows in merged.items():
+            rows.extend({"node": node, **row} for row in answer.get(key) or ())
+    return Counters(
+        tuple(merged["endpoints"]),
+        tuple(merged["rules"]),
+        tuple(merged["drops"]),
+        unreachable,
+        document,
+    )

@@ -1,0 +1,1 @@
+"""A whole zone on one machine: nodes as network namespaces, each with its own plumd."""

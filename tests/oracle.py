@@ -1,0 +1,408 @@
+"""What must become of a packet, worked out by brute force from the model alone.
+
+Shares no code with the compiler or its prediction: native address types, rules
+read one by one in order, lists searched from end to end. Where the model leaves
+a choice (several next hops) every possible answer is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+from daemon.compiler.packet import Packet
+from daemon.model.base import Address, Network
+from daemon.model.domain import Bridge, Router
+from daemon.model.object import Domain, Endpoint
+from daemon.model.policy import Action, Rule
+from daemon.model.snapshot import Snapshot
+
+
+class Fate(NamedTuple):
+    """`what`: delivered, answered, flooded or the name of a drop reason."""
+
+    what: str
+    endpoint: str = ""  # path of the endpoint delivered to
+    egress: str | None = None  # rule that decided, "" the default, None not asked
+    ingress: str | None = None
+    smac: str = ""
+    dmac: str = ""
+    ttl: int = 0
+    copies: tuple[tuple[str, str, str | None], ...] = ()  # endpoint, what, ingress rule
+
+
+@dataclass(frozen=True)
+class Found:
+    """Whose a MAC or an address is."""
+
+    router: Router | None = None
+    endpoint: Endpoint | None = None
+    bridge: str = ""
+    mac: str = ""
+    bridges: tuple[str, ...] = ()  # of a router: those it holds on
+
+
+@dataclass
+class Oracle:
+    snapshot: Snapshot
+    tenant: str
+    domain_name: str
+    missing: frozenset[str] = frozenset()  # endpoints whose device does not exist
+    domain: Domain = field(init=False)
+    members: dict[str, Endpoint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.domain = self.snapshot.domains[f"{self.tenant}/{self.domain_name}"]
+        self.members = {
+            path: e
+            for path, e in sorted(self.snapshot.endpoints.items())
+            if (e.tenant, e.spec.domain) == (self.tenant, self.domain_name)
+        }
+
+    # ---- who is who
+
+    def router_mac(self, router: Router) -> str:
+        if router.mac:
+            return router.mac
+        number = self.domain.router_ids[router.name]
+        return "02:72:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(4, "big"))
+
+    @staticmethod
+    def link_local(mac: str) -> str:
+        parts = [int(part, 16) for part in mac.split(":")]
+        parts[0] ^= 2
+        parts[3:3] = [0xFF, 0xFE]
+        words = [f"{parts[i] << 8 | parts[i + 1]:x}" for i in range(0, 8, 2)]
+        return "fe80::" + ":".join(words)
+
+    def path(self, endpoint: Endpoint) -> str:
+        return f"{self.tenant}/{self.domain_name}/{endpoint.name}"
+
+    def is_there(self, endpoint: Endpoint, node: str) -> bool:
+        """Seen from a node: a missing device is known on its own node only."""
+        return endpoint.spec.node != node or self.path(endpoint) not in self.missing
+
+    def bridge(self, name: str) -> Bridge:
+        return next(b for b in self.domain.spec.bridges if b.name == name)
+
+    def routers_on(self, bridge: str) -> Iterator[Router]:
+        for router in self.domain.spec.routers:
+            if any(i.bridge == bridge for i in router.interfaces):
+                yield router
+
+    def owner_of_mac(self, bridge: str, mac: str, node: str) -> Found | None:
+        for router in self.routers_on(bridge):
+            if self.router_mac(router) == mac:
+                return Found(router=router)
+        here = [e for e in self.members.values() if e.spec.bridge == bridge]
+        for endpoint in here:
+            if endpoint.mac == mac:
+                return Found(endpoint=endpoint) if self.is_there(endpoint, node) else None
+        users = [e for e in here if any(p.mac == mac for p in e.spec.allowed_pairs)]
+        if len(users) == 1 and self.is_there(users[0], node):
+            return Found(endpoint=users[0])
+        return None
+
+    def owner_of_address(self, address: Address, node: str) -> Found | None:
+        for router in self.domain.spec.routers:
+            bridges = tuple(i.bridge for i in router.interfaces)
+            for interface in router.interfaces:
+                if any(a.ip == address for a in interface.addresses):
+                    return Found(router=router, bridges=bridges)
+            if bridges and str(address) == str(_address(self.link_local(self.router_mac(router)))):
+                return Found(router=router, bridges=bridges)
+        for endpoint in self.members.values():
+            if address in endpoint.addresses:
+                if not self.is_there(endpoint, node):
+                    return None
+                return Found(endpoint=endpoint, bridge=endpoint.spec.bridge, mac=endpoint.mac)
+        claims = []
+        for endpoint in self.members.values():
+            for pair in endpoint.spec.allowed_pairs:
+                single = pair.address.num_addresses == 1
+                if single and pair.address.network_address == address:
+                    claims.append((endpoint, pair.mac or endpoint.mac))
+                    break
+        if len(claims) == 1 and self.is_there(claims[0][0], node):
+            endpoint, mac = claims[0]
+            return Found(endpoint=endpoint, bridge=endpoint.spec.bridge, mac=mac)
+        return None
+
+    def groups(self, endpoint: Endpoint) -> set[str]:
+        labels = endpoint.spec.labels
+        return {
+            g.name
+            for g in self.domain.spec.groups
+            if g.labels and all(labels.get(k) == v for k, v in g.labels.items())
+        }
+
+    def groups_of_address(self, address: Address, node: str) -> set[str]:
+        found = self.owner_of_address(address, node)
+        if found and found.endpoint:
+            return self.groups(found.endpoint)
+        result: set[str] = set()
+        for endpoint in self.members.values():
+            if any(_within(address, p.address) for p in endpoint.spec.allowed_pairs):
+                result |= self.groups(endpoint)
+        return result
+
+    # ---- policy
+
+    def decide(
+        self, endpoint: Endpoint, direction: str, peer: Address, packet: Packet, node: str
+    ) -> tuple[bool, str]:
+        mine = self.groups(endpoint)
+        theirs = self.groups_of_address(peer, node)
+        for policy in self.domain.spec.policies:
+            if policy.applies_to is not None and policy.applies_to not in mine:
+                continue
+            for rule in policy.ingress if direction == "ingress" else policy.egress:
+                if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
+                    return rule.action is Action.ALLOW, f"{policy.name}/{direction}/{rule.name}"
+        default = self.domain.spec.default
+        verdict = default.ingress if direction == "ingress" else default.egress
+        return verdict is Action.ALLOW, ""
+
+    # ---- the way
+
+    def mtu(self, bridge: str) -> int:
+        limits = [
+            n.spec.underlay_mtu - (50 if n.spec.vtep.version == 4 else 70)
+            for n in self.snapshot.nodes.values()
+        ]
+        own = self.bridge(bridge).mtu
+        return min(limits) if own is None else min(own, *limits)
+
+    def fates(self, sender: str, packet: Packet) -> set[Fate]:
+        source = self.members[sender]
+        if sender in self.missing:
+            return {Fate("NOT_PROGRAMMED")}
+        if _malformed(packet):
+            return {Fate("MALFORMED")}
+        spoof = self.spoofed(source, packet)
+        if spoof:
+            return {Fate(spoof)}
+        bridge, node = source.spec.bridge, source.spec.node
+        found = self.owner_of_mac(bridge, packet.dmac, node)
+        if found and found.router:
+            return set(self.routed(source, packet, found.router, 1))
+        if found and found.endpoint:
+            macs = (packet.smac, packet.dmac)
+            return {self.last_mile(source, packet, bridge, found.endpoint, macs, packet.ttl)}
+        return {self.flooded(source, packet)}
+
+    def spoofed(self, source: Endpoint, packet: Packet) -> str:
+        if packet.protocol == 17 and packet.sport == (67 if packet.src.version == 4 else 547):
+            return "ROGUE_DHCP"
+        if (packet.protocol, packet.icmp_type) in ((1, 5), (58, 134), (58, 137)):
+            return "ROGUE_RA"
+        sources: list[tuple[str, Network | Address]] = []
+        sources += [(source.mac, address) for address in source.addresses]
+        sources.append((source.mac, _address(self.link_local(source.mac))))
+        sources += [(p.mac or source.mac, p.address) for p in source.spec.allowed_pairs]
+        macs = [mac for mac, a in sources if packet.src == a or _within(packet.src, a)]
+        if packet.smac in macs:
+            return ""
+        return "SOURCE_MAC" if source.mac in macs else "SOURCE_ADDRESS"
+
+    def routed(
+        self, source: Endpoint, packet: Packet, router: Router, count: int
+    ) -> Iterator[Fate]:
+        node = source.spec.node
+        if count > 4:
+            yield Fate("ROUTE_LOOP")
+            return
+        target = self.owner_of_address(packet.dst, node)
+        if target and target.router is router:
+            echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
+            yield Fate("answered" if echo else "RESPONDER")
+            return
+        private = ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10", "::/96")
+        group = ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")
+        if (
+            _in_any(packet.src, private)
+            or _in_any(packet.dst, private)
+            or _in_any(packet.dst, group)
+        ):
+            yield Fate("LINK_LOCAL")
+            return
+        ttl = packet.ttl - (count - 1)
+        if ttl <= 1:
+            yield Fate("TTL")
+            return
+        for bridge, next_address in self.next_hops(router, packet.dst):
+            if not bridge:
+                yield Fate(next_address)
+                continue
+            address = packet.dst if next_address == "" else _address(next_address)
+            found = self.owner_of_address(address, node)
+            if found is None or found.router is router:
+                yield Fate("NO_HOST")
+            elif found.router:
+                yield from self.routed(source, packet, found.router, count + 1)
+            elif found.endpoint:
+                macs = (self.router_mac(router), found.mac)
+                if packet.length > self.mtu(found.bridge):
+                    yield Fate("MTU")
+                elif router not in self.routers_on(found.bridge):
+                    yield Fate("NO_ROUTER")
+                else:
+                    yield self.last_mile(
+                        source, packet, found.bridge, found.endpoint, macs, ttl - 1
+                    )
+
+    def next_hops(self, router: Router, dst: Address) -> list[tuple[str, str]]:
+        """(bridge, address) of each choice, address "" the destination; ("", drop reason)."""
+        candidates: list[tuple[int, int, list[tuple[str, str]]]] = []
+        connected = [
+            (interface.bridge, address.network)
+            for interface in router.interfaces
+            for address in interface.addresses
+        ]
+        for bridge, net in connected:
+            if _within(dst, net):
+                candidates.append((net.prefixlen, 2, [(bridge, "")]))
+        for static in router.routes:
+            if not _within(dst, static.to):
+                continue
+            hops = []
+            for via in static.via:
+                nets = [(n.prefixlen, b) for b, n in connected if _within(via, n)]
+                if nets:
+                    hops.append((max(nets, key=lambda one: one[0])[1], str(via)))
+            if static.blackhole or not hops:
+                hops = [("", "BLACKHOLE")]
+            candidates.append((static.to.prefixlen, 1, hops))
+        if not candidates:
+            return [("", "NO_ROUTE")]
+        return max(candidates, key=lambda one: one[:2])[2]
+
+    def last_mile(
+        self,
+        source: Endpoint,
+        packet: Packet,
+        bridge: str,
+        target: Endpoint,
+        macs: tuple[str, str],
+        ttl: int,
+    ) -> Fate:
+        if packet.length > self.mtu(bridge):
+            return Fate("MTU")
+        if _unrelated(packet):
+            return Fate("ICMP_UNRELATED")
+        allowed, egress = self.decide(source, "egress", packet.dst, packet, source.spec.node)
+        if not allowed:
+            return Fate("POLICY_EGRESS", egress=egress)
+        node = target.spec.node
+        if node != source.spec.node:  # there only the MAC counts
+            found = self.owner_of_mac(bridge, macs[1], node)
+            if found is None:
+                if not self.bridge(bridge).flood:
+                    return Fate("FLOOD_OFF", egress=egress)
+                here = [e for e in self.members.values() if e.spec.node == node]
+                return Fate("flooded", egress=egress, copies=self.copies(packet, bridge, here))
+            if found.endpoint is None or found.endpoint.spec.node != node:
+                return Fate("NOT_HERE", egress=egress)
+            target = found.endpoint
+        what, ingress = self.arrival(packet, target)
+        if what != "delivered":
+            return Fate(what, egress=egress, ingress=ingress)
+        return Fate(what, self.path(target), egress, ingress, *macs, ttl)
+
+    def arrival(self, packet: Packet, target: Endpoint) -> tuple[str, str]:
+        allowed, rule = self.decide(target, "ingress", packet.src, packet, target.spec.node)
+        return ("delivered" if allowed else "POLICY_INGRESS"), rule
+
+    def copies(
+        self, packet: Packet, bridge: str, targets: list[Endpoint]
+    ) -> tuple[tuple[str, str, str | None], ...]:
+        return tuple(
+            sorted(
+                (self.path(target), *self.arrival(packet, target))
+                for target in targets
+                if target.spec.bridge == bridge and self.path(target) not in self.missing
+            )
+        )
+
+    def flooded(self, source: Endpoint, packet: Packet) -> Fate:
+        bridge = self.bridge(source.spec.bridge)
+        if not bridge.flood:
+            return Fate("FLOOD_OFF")
+        if packet.length > self.mtu(bridge.name):
+            return Fate("MTU")
+        allowed, egress = self.decide(source, "egress", packet.dst, packet, source.spec.node)
+        if not allowed:
+            return Fate("POLICY_EGRESS", egress=egress)
+        targets = []
+        for endpoint in self.members.values():
+            if endpoint.spec.node == source.spec.node:
+                if endpoint is not source:
+                    targets.append(endpoint)
+                continue
+            found = self.owner_of_mac(bridge.name, packet.dmac, endpoint.spec.node)
+            if found is None or found.endpoint is endpoint:  # that node may know the MAC
+                targets.append(endpoint)
+        return Fate("flooded", egress=egress, copies=self.copies(packet, bridge.name, targets))
+
+
+def _address(text: str) -> Address:
+    return ip_address(text)
+
+
+def _within(address: Address, net: Network | Address) -> bool:
+    if isinstance(net, IPv4Network | IPv6Network):
+        return address.version == net.version and address in net
+    return False
+
+
+def _in_any(address: Address, texts: tuple[str, ...]) -> bool:
+    return any(_within(address, ip_network(text)) for text in texts)
+
+
+def _malformed(packet: Packet) -> bool:
+    mapped = ("::ffff:0:0/96",)
+    return (
+        _in_any(packet.src, ("224.0.0.0/3", "ff00::/8", *mapped))
+        or _in_any(packet.dst, mapped)
+        or (packet.protocol == 1 and packet.src.version == 6)
+        or (packet.protocol == 58 and packet.src.version == 4)
+    )
+
+
+def _unrelated(packet: Packet) -> bool:
+    if packet.protocol == 1:
+        return packet.icmp_type in (0, 3, 4, 5, 11, 12, 14, 16, 18)
+    return packet.protocol == 58 and (packet.icmp_type < 128 or packet.icmp_type == 129)
+
+
+def _peer_matches(rule: Rule, peer: Address, groups: set[str]) -> bool:
+    if rule.peers is None:
+        return True
+    return any(
+        (p.group is not None and p.group in groups)
+        or (p.cidr is not None and _within(peer, p.cidr))
+        for p in rule.peers
+    )
+
+
+def _protocol_matches(rule: Rule, packet: Packet) -> bool:
+    names = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmp6": 58}
+    if rule.protocol is not None:
+        wanted = names[rule.protocol] if rule.protocol in names else int(rule.protocol)
+        if packet.protocol != wanted:
+            return False
+    if rule.ports:
+        if packet.protocol not in (6, 17, 132):
+            return False
+        if not any(p.first <= packet.dport <= p.last for p in rule.ports):
+            return False
+    if rule.icmp_type is not None or rule.icmp_code is not None:
+        if packet.protocol not in (1, 58):
+            return False
+        if rule.icmp_type is not None and packet.icmp_type != rule.icmp_type:
+            return False
+        if rule.icmp_code is not None and packet.icmp_code != rule.icmp_code:
+            return False
+    return True
