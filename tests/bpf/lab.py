@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +189,7 @@ class Lab:
         self.datapath = load(pins, [program], SIZES)
         self.maps = self.datapath.maps
         self._punted: list[bytes] = []
+        self._reading = True
         self._callback = libbpf.SAMPLE_FN(self._collect)
         self._ring = libbpf.pointer(
             "read the ring",
@@ -359,10 +360,19 @@ class Lab:
         finally:
             os.sched_setaffinity(0, affinity)
         after = self._counters()
-        libbpf.call("consume the ring", "ring_buffer__consume", self._ring)
+        if self._reading:
+            libbpf.call("consume the ring", "ring_buffer__consume", self._ring)
         punted, self._punted = tuple(map(Punt.unpack, self._punted)), []
         drops, hits, received, sent = (new - old for new, old in zip(after, before, strict=True))
         return Outcome(result.retval, result.data, drops, received, sent, hits, punted)
+
+    def without_reader(self, run: Callable[[], list[Outcome]]) -> list[Outcome]:
+        """As if plumd were dead: what is punted stays in the ring."""
+        self._reading = False
+        try:
+            return run()
+        finally:
+            self._reading = True
 
     def _collect(self, context: int, data: int, size: int) -> int:
         self._punted.append(ctypes.string_at(data, size))
