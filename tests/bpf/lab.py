@@ -182,6 +182,7 @@ class Lab:
     def __init__(self, pins: Path, program: Path) -> None:
         self._namespace = Namespace()
         self._compiled: Compiled | None = None
+        self._default: Compiled | None = None
         self._rules: dict[int, str] = {0: ""}  # of every zone so far: hits outlive a rule
         self.ifindex: dict[str, int] = {}
         self._sockets: dict[str, socket.socket] = {}
@@ -227,7 +228,12 @@ class Lab:
         """Compile for n1 and write every row, as the reconciler would leave them."""
         devices = {topology.path(n): Device(self.ifindex[n]) for n in topology.LOCAL}
         run = Runtime(underlay_ifindex=self.ifindex["underlay"], **runtime)
-        wanted = compile_node(snapshot or topology.zone(), "n1", devices, run)
+        if snapshot is None and not runtime and self._default:
+            wanted = self._default
+        else:
+            wanted = compile_node(snapshot or topology.zone(), "n1", devices, run)
+        if snapshot is None and not runtime:
+            self._default = wanted
         assert not wanted.errors
         for name in APPLY_ORDER:
             rows = {k.pack(): v.pack() for k, v in wanted.rows[name].items()}
@@ -243,15 +249,19 @@ class Lab:
     def reset(self) -> None:
         """The default zone, no flows, no counts, fresh paths."""
         self.program()
-        for name in ("plum_flow4", "plum_flow6", "plum_frag", "plum_drop", "plum_rule_stat"):
-            self.maps[name].delete_many(self.maps[name].dump())
-        for name in ("plum_quota", "plum_punt_rate", "plum_ep_stat"):
-            self.maps[name].delete_many(Index(i).pack() for i in range(SLOTS))
+        self.forget()
         self.repair_tail()
         self.refresh_paths()
         libbpf.call("drain the ring", "ring_buffer__consume", self._ring)
         self._punted.clear()
         self.copies()
+
+    def forget(self) -> None:
+        """No flows, fragments, counts or charges; rows stay."""
+        for name in ("plum_flow4", "plum_flow6", "plum_frag", "plum_drop", "plum_rule_stat"):
+            self.maps[name].delete_many(self.maps[name].dump())
+        for name in ("plum_quota", "plum_punt_rate", "plum_ep_stat"):
+            self.maps[name].delete_many(Index(i).pack() for i in range(SLOTS))
 
     def refresh_paths(self, ago_s: float = 1.0, nodes: tuple[int, ...] = (2, 3)) -> None:
         when = time.monotonic_ns() - int(ago_s * 1e9)

@@ -14,7 +14,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from daemon.abi import Drop
+from daemon.abi import Drop, EpKey
 from tests.bpf import topology as t
 from tests.bpf.frames import FAMILIES, echo, payload, to
 from tests.bpf.lab import NEXT_HOP, SHOT, Lab, Outcome, vxlan
@@ -134,8 +134,6 @@ def test_node_without_path_is_counted_and_the_others_are_served(lab: Lab) -> Non
 
 
 def test_member_that_is_gone_gets_nothing(lab: Lab) -> None:
-    from daemon.abi import EpKey
-
     lab.erase("plum_ep", EpKey(lab.ifindex["b"]))
     lab.send("a", group("a", 4))
     assert set(lab.copies()) == {"p", "underlay"}

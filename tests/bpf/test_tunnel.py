@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
@@ -240,8 +241,6 @@ def test_tenant_cannot_inject_into_a_tunnel_from_outside(lab: Lab) -> None:
 
 def test_rows_of_nodes_may_mix_families(lab: Lab) -> None:
     """Not compiled so, but the address decides, not the other nodes'."""
-    from ipaddress import ip_address
-
     lab.write("plum_node", Index(3), Node(wide(ip_address(t.VTEPS6[2]))))
     assert IPv6 in lab.send("a", udp("a", "f")).tunnel.outer
     assert IP in lab.send("a", udp("a", "c")).tunnel.outer
