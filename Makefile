@@ -1,60 +1,62 @@
-# make demo   a zone of three nodes on this machine, two tenants, a tour
-# make test   everything that is checked; as root, on a bare Debian 12 too
-# make lint   style and types only
-# make bpf    compile the datapath, regenerate daemon/abi.py
-# make bench  the side-by-side measurements, results in bench/results/
-# make clean
+# On Debian 12, as root. Every target sets up what it needs: Debian packages, .venv, bpffs,
+# compiled programs. All of it may be interrupted and run again.
+PYTHON := /usr/bin/python3
+PY := .venv/bin/python
+READY := .venv/plum-ready
+BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h) bpf/compile.py bpf/generate_abi.py
 
-VENV := .venv
-BIN := $(VENV)/bin
-CLANG ?= clang
-BPF_INCLUDE = -I/usr/include/$(shell gcc -print-multiarch)
-# Unused parameters: the kernel fixes the signatures of callbacks.
-BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Werror $(BPF_INCLUDE)
-BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h)
-APT_FLAGS := -y -qq --no-install-recommends
+.NOTPARALLEL:
+.PHONY: help demo test lint bpf bench clean test-clean packages test-packages bpffs
+help:
+	@echo "make demo        a zone of three nodes on this machine, and what it can do"
+	@echo "make test        lint and all tests"
+	@echo "make lint        ruff, mypy, clang-format, each BPF header by itself"
+	@echo "make bpf         compile the BPF programs, generate daemon/abi.py"
+	@echo "make bench       measure against other ways to do it (ARGS=--quick)"
+	@echo "make test-clean  make test and make demo on a bare Debian 12, in a chroot"
+	@echo "make clean       remove what these made, the sandbox first"
 
-.PHONY: demo test lint bpf bench clean setup
+demo: packages $(READY) bpf bpffs
+	PATH="$(CURDIR)/.venv/bin:$$PATH" bash examples/demo.sh
 
-demo: setup
-	$(BIN)/python -m plumctl demo
+test: lint bpffs
+	CI=true $(PY) -m pytest -q $(ARGS)
 
-test: lint
-	$(BIN)/python -m pytest -q
+lint: test-packages $(READY) bpf
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	clang-format --dry-run -Werror bpf/*.bpf.c bpf/lib/*.h
+	$(PY) bpf/compile.py --headers
 
-lint: setup
-	$(BIN)/ruff check -q .
-	$(BIN)/ruff format -q --check .
-	$(BIN)/mypy
-	clang-format --dry-run -Werror $(BPF_SOURCES)
-	for header in bpf/lib/*.h; do \
-		echo "#include \"$$header\"" | $(CLANG) $(BPF_CFLAGS) -Wno-unused-function -I. -x c -fsyntax-only - || exit 1; \
-	done
+bpf: packages
+	$(PYTHON) bpf/compile.py
+	$(PYTHON) bpf/generate_abi.py
 
-bpf: bpf/plum.bpf.o daemon/abi.py
+bench: test-packages $(READY) bpf bpffs
+	$(MAKE) -C bench/load
+	$(PY) -m bench.run $(ARGS)
 
-bench: setup
-	$(BIN)/python -m bench.run
+test-clean: test-packages
+	bash tests/clean-machine/run.sh $(ARGS)
 
-setup: .stamps/apt .stamps/venv bpf
+packages:
+	@packaging/install-debian.sh run
 
-# A stamp is written only when its step has succeeded, so an interrupted run goes on where it was.
-.stamps/apt: packaging/apt.txt
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install $(APT_FLAGS) $$(cat packaging/apt.txt)
-	mkdir -p .stamps && touch $@
+test-packages:
+	@packaging/install-debian.sh test
 
-.stamps/venv: pyproject.toml .stamps/apt bpf/plum.bpf.o
-	/usr/bin/python3 -m venv $(VENV)
-	$(BIN)/pip install -q --editable '.[dev]'
+# A .venv without the mark was interrupted: it is made anew.
+$(READY): pyproject.toml setup.py | packages
+	[ -e $@ ] || $(PYTHON) -m venv --clear .venv
+	$(PY) -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-bpf/plum.bpf.o: $(BPF_SOURCES) .stamps/apt
-	$(CLANG) $(BPF_CFLAGS) -c bpf/plum.bpf.c -o $@
-
-daemon/abi.py: bpf/generate_abi.py bpf/lib/abi.h bpf/lib/drops.h bpf/lib/stages.h bpf/lib/maps.h
-	/usr/bin/python3 bpf/generate_abi.py
+bpffs: packages
+	@mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 
 clean:
-	rm -rf $(VENV) .stamps build dist *.egg-info bpf/*.o bench/load/build
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	[ ! -e $(READY) ] || .venv/bin/plumctl sandbox down
+	rm -rf .venv build dist *.egg-info bpf/*.o .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	[ ! -e bench/load/Makefile ] || $(MAKE) -C bench/load clean
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,23 +1,19 @@
-"""Compiles the datapath when the package is built; see pyproject.toml for the rest."""
+"""Compiles the BPF objects on the way into the package; the rest is in pyproject.toml."""
 
-from __future__ import annotations
-
-import shutil
-import subprocess
+import runpy
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
-class BuildWithDatapath(build_py):
+class BuildPy(build_py):
+    """Objects first: build_py collects the package's data files when it runs."""
+
     def run(self) -> None:
-        if not shutil.which("clang"):
-            raise SystemExit("clang is needed to compile the datapath: apt-get install clang")
-        subprocess.run(
-            ["make", "--silent", "bpf/plum.bpf.o"], cwd=Path(__file__).parent, check=True
-        )
+        script = Path(__file__).resolve().parent / "bpf" / "compile.py"
+        runpy.run_path(str(script))["main"]([])
         super().run()
 
 
-setup(cmdclass={"build_py": BuildWithDatapath})
+setup(cmdclass={"build_py": BuildPy})

@@ -56,10 +56,10 @@ _plumctl_delete() {
     _arguments -s \
         '*-f[Delete what these manifests name.]:value:_files' \
         '*--file[Delete what these manifests name.]:value:_files' \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '--wait[Return when every node has programmed it.]' \
         '-w[Return when every node has programmed it.]' \
         '--timeout[How long --wait waits.]:value:' \
@@ -76,10 +76,10 @@ _plumctl_delete() {
 
 _plumctl_get() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--no-headers[Leave out the table'\''s heading.]' \
@@ -92,10 +92,10 @@ _plumctl_get() {
 
 _plumctl_describe() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
@@ -107,10 +107,10 @@ _plumctl_describe() {
 
 _plumctl_export() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '-o[yaml or json.]:value:(table wide json yaml name jsonpath=)' \
         '--output[yaml or json.]:value:(table wide json yaml name jsonpath=)' \
         '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
@@ -150,10 +150,10 @@ _plumctl_endpoint_create() {
     _arguments -s \
         '--bridge[Bridge of the domain.]:value:' \
         '--node[Node that hosts it.]:value:{_plumctl_objects node}' \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '--netns[Network namespace; made if absent (the default).]:value:' \
         '--device[Device inside the namespace \\[eth0\\].]:value:' \
         '--tap[An existing tap device of the node.]:value:' \
@@ -177,10 +177,10 @@ _plumctl_endpoint_create() {
 
 _plumctl_endpoint_delete() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '--wait[Return when every node has programmed it.]' \
         '-w[Return when every node has programmed it.]' \
         '--timeout[How long --wait waits.]:value:' \
@@ -199,10 +199,10 @@ _plumctl_drops() {
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
         '-e[Only of this one.]:value:{_plumctl_objects endpoint}' \
         '--node[Only of this node.]:value:{_plumctl_objects node}' \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--no-headers[Leave out the table'\''s heading.]' \
@@ -213,10 +213,10 @@ _plumctl_drops() {
 
 _plumctl_rules() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--no-headers[Leave out the table'\''s heading.]' \
@@ -264,10 +264,10 @@ _plumctl_sandbox_status() {
 
 _plumctl_sandbox_exec() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '--help[Show this message and exit.]' \
         '-h[Show this message and exit.]' \
         '1:argument:{_plumctl_objects endpoint}' \
@@ -276,10 +276,10 @@ _plumctl_sandbox_exec() {
 
 _plumctl_sandbox_shell() {
     _arguments -s \
-        '--tenant[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '-t[Only of this tenant.]:value:{_plumctl_objects tenant}' \
-        '--domain[Only of this domain.]:value:{_plumctl_objects domain}' \
-        '-d[Only of this domain.]:value:{_plumctl_objects domain}' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
         '--help[Show this message and exit.]' \
         '-h[Show this message and exit.]' \
         '1:argument:{_plumctl_objects endpoint}'
@@ -320,11 +320,11 @@ _plumctl_sandbox() {
     local -a commands
     commands=(
         'up:Bring a zone up. Mends the one that is up; clears what a killed run left behind.'
-        'down:Remove the sandbox\\: processes, namespaces, workloads, pins, logs and store.'
+        'down:Remove the sandbox and all that it made.'
         'status:How each node of the sandbox fares. Exits 1 when one is not running.'
-        'exec:Run a command in an endpoint'\''s network namespace; exits as the command does.'
-        'shell:A shell in an endpoint'\''s network namespace; leave it with exit.'
-        'node:Run a command in a node'\''s network namespace; exits as the command does.'
+        'exec:Run a command inside an endpoint. Exits as the command does.'
+        'shell:Open a shell inside an endpoint.'
+        'node:Run a command inside a node. Exits as the command does.'
     )
     if ((CURRENT == 2)); then
         _describe command commands

@@ -82,7 +82,7 @@ def load(name: str) -> TyperCommand | TyperGroup | None:
 
 def version() -> str:
     try:
-        return package_version("plum")
+        return package_version("plum-networks")
     except PackageNotFoundError:
         return "unknown (not installed)"
 

@@ -25,10 +25,10 @@ Format = Annotated[
 ]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the table's heading.")]
 Tenant = Annotated[
-    str | None, typer.Option("--tenant", "-t", metavar="TENANT", help="Only of this tenant.")
+    str | None, typer.Option("--tenant", "-t", metavar="TENANT", help="Of this tenant.")
 ]
 Domain = Annotated[
-    str | None, typer.Option("--domain", "-d", metavar="DOMAIN", help="Only of this domain.")
+    str | None, typer.Option("--domain", "-d", metavar="DOMAIN", help="Of this domain.")
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", "-w", help="Return when every node has programmed it.")

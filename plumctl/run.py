@@ -44,7 +44,10 @@ def _finished(
 
 
 def start(argv: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a program that outlives us, in a session of its own, its output in `log`."""
+    """Start a program that outlives us, in a session of its own, its output in `log`.
+
+    `env` is its whole environment.
+    """
     with log.open("ab") as stream:
         return subprocess.Popen(
             list(argv),
@@ -52,7 +55,7 @@ def start(argv: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Pop
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **env},
+            env=env,
         )
 
 

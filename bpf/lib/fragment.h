@@ -2,7 +2,7 @@
 #ifndef PLUM_FRAGMENT_H
 #define PLUM_FRAGMENT_H
 
-#include "pkt.h"
+#include "parse.h"
 
 #define FRAG_LIFETIME_NS (30ull * 1000 * 1000 * 1000) /* as Linux's ipfrag_time */
 
@@ -55,7 +55,7 @@ static __always_inline int stage_fragment(struct pkt *p)
 	case IPPROTO_UDP:
 		p->policy_proto = PROTO_UDP;
 		break;
-	case 132:
+	case NEXTHDR_SCTP:
 		p->policy_proto = PROTO_SCTP;
 		break;
 	case IPPROTO_ICMP:

@@ -61,7 +61,7 @@ static __always_inline int stage_punt(struct __sk_buff *skb, struct pkt *p)
 			return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_DHCP6) : DROP(RESPONDER);
 	}
 	if (p->proto == IPPROTO_ICMPV6 && p->icmp_type == ND_ROUTER_SOLICIT)
-		return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_RS) : DROP(RESPONDER);
+		return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_RS) : CONSUMED; /* no router */
 	return NEXT;
 }
 

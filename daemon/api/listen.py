@@ -48,10 +48,13 @@ class Listener:
         os.chmod(path, SOCKET_MODE)
 
     def close(self) -> None:
-        """Take the socket away. The lock goes last, so that a successor waits for it."""
+        """Take the socket away; the lock goes last. Closing twice is no error."""
+        if self._lock < 0:
+            return
         self.path.unlink(missing_ok=True)
         self.socket.close()
         os.close(self._lock)
+        self._lock = -1
 
 
 def _lock(path: Path) -> int:

@@ -67,6 +67,10 @@ class CommitBell:
             if not self._ended:
                 os.eventfd_write(self._stop, 1)
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def join(self) -> None:
         self._thread.join()
 

@@ -45,6 +45,7 @@ class SqliteStore:
         self._writer = _Worker(path, "store-write", self._open_database)
         self._watches: set[asyncio.Event] = set()
         self._bell: CommitBell | None = None
+        self._ending: list[CommitBell] = []  # asked to stop, not yet joined
         self._announced = -1
         self._closed = False
 
@@ -112,9 +113,8 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.stop()
+        self._stop_bell()
+        for bell in self._ending:
             await asyncio.to_thread(bell.join)
         await self._writer.close()
         await self._reader.close()
@@ -148,8 +148,14 @@ class SqliteStore:
 
     def _remove_watch(self, woken: asyncio.Event) -> None:
         self._watches.discard(woken)
-        if not self._watches and self._bell is not None:
+        if not self._watches:
+            self._stop_bell()
+
+    def _stop_bell(self) -> None:
+        self._ending = [bell for bell in self._ending if bell.alive]
+        if self._bell is not None:
             self._bell.stop()
+            self._ending.append(self._bell)
             self._bell = None
 
     def _announce_from_thread(self, revision: int | None) -> None:

@@ -27,7 +27,7 @@ from daemon.store.interface import (
     Put,
     StoreError,
 )
-from daemon.store.sqlite_file import connect, identity
+from daemon.store.sqlite_file import begin_writing, connect, identity
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class Database:
         """Yields the time it happens at. What raises inside leaves nothing behind."""
         self._check_identity()
         before = self._connection.total_changes
-        self._connection.execute("BEGIN IMMEDIATE")
+        begin_writing(self._connection)
         try:
             now = self._clock()  # after the wait for the lock, so that time follows revisions
             self._end_expired(now)

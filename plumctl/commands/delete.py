@@ -21,9 +21,9 @@ app = options.new_app()
     )
 )
 def delete(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND", help="Kind of object.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="Kind of object.")] = None,
     name: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...]", help="Full path or short name.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Full path or short name.")
     ] = None,
     file: Annotated[
         list[str] | None,

@@ -78,12 +78,10 @@ def _endpoint_counters(client: Client, view: View) -> None:
         output.note(f"No counters from {node}: {error}")
     mine = _of(counters, view.path)
     if mine:
-        output.details(
-            [
-                ("Received", f"{mine.get('rx_packets', 0)} packets, {mine.get('rx_bytes', 0)} B"),
-                ("Sent", f"{mine.get('tx_packets', 0)} packets, {mine.get('tx_bytes', 0)} B"),
-            ]
-        )
+        output.line("Counted:")
+        received = f"{mine.get('rx_packets', 0)} packets, {mine.get('rx_bytes', 0)} B"
+        sent = f"{mine.get('tx_packets', 0)} packets, {mine.get('tx_bytes', 0)} B"
+        output.details([("Received", received), ("Sent", sent)], 2)
     drops = [row for row in counters.drops if row.get("endpoint") == view.path]
     if drops:
         output.line("Dropped:")

@@ -92,9 +92,7 @@ def create(
     )
 )
 def delete(
-    name: Annotated[
-        list[str], typer.Argument(metavar="ENDPOINT...", help="Full path or short name.")
-    ],
+    name: Annotated[list[str], typer.Argument(metavar="ENDPOINT", help="Full path or short name.")],
     tenant: options.Tenant = None,
     domain: options.Domain = None,
     wait: options.Wait = False,

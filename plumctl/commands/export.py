@@ -26,7 +26,7 @@ _ORDER = ("tenant", "node", "domain", "endpoint")
 )
 def export(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="Only this kind (default: all).")
+        str | None, typer.Argument(metavar="KIND", help="Only this kind (default: all).")
     ] = None,
     tenant: options.Tenant = None,
     domain: options.Domain = None,

@@ -32,7 +32,7 @@ def get(
     ],
     name: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Full path, or a short name if only one has it."),
+        typer.Argument(metavar="NAME", help="Full path, or a short name if only one has it."),
     ] = None,
     tenant: options.Tenant = None,
     domain: options.Domain = None,

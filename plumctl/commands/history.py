@@ -30,7 +30,7 @@ _COLUMNS: Sequence[Column[Revision]] = (
 )
 def history(
     seq: Annotated[
-        int | None, typer.Argument(metavar="[SEQ]", min=1, help="Show this one with its changes.")
+        int | None, typer.Argument(metavar="SEQ", min=1, help="Show this one with its changes.")
     ] = None,
     format: options.Format = "table",
     no_headers: options.NoHeaders = False,

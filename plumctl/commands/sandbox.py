@@ -19,7 +19,7 @@ app = options.new_app(
 # `plumctl sandbox exec web-1 ping -c 1 ...`: options after the name belong to the command.
 _REST = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
 
-Command = Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Command to run.")]
+Command = Annotated[list[str], typer.Argument(metavar="COMMAND", help="Command to run.")]
 Endpoint = Annotated[
     str, typer.Argument(metavar="ENDPOINT", help="Full path or short name of an endpoint.")
 ]
@@ -75,7 +75,7 @@ def up(
 
 @app.command(epilog=options.examples("plumctl sandbox down"))
 def down() -> None:
-    """Remove the sandbox: processes, namespaces, workloads, pins, logs and store."""
+    """Remove the sandbox and all that it made."""
     from plumctl.progress import working
     from plumctl.sandbox import state, zone
 
@@ -135,7 +135,7 @@ def exec(
     tenant: options.Tenant = None,
     domain: options.Domain = None,
 ) -> None:
-    """Run a command in an endpoint's network namespace; exits as the command does."""
+    """Run a command inside an endpoint. Exits as the command does."""
     from plumctl.run import replace
     from plumctl.sandbox import fabric, state, workload
 
@@ -150,7 +150,7 @@ def shell(
     tenant: options.Tenant = None,
     domain: options.Domain = None,
 ) -> None:
-    """A shell in an endpoint's network namespace; leave it with exit."""
+    """Open a shell inside an endpoint."""
     from plumctl.run import replace
     from plumctl.sandbox import fabric, state, workload
 
@@ -171,7 +171,7 @@ def node(
     name: Annotated[str, typer.Argument(metavar="NODE", help="Node of the sandbox.")],
     command: Command,
 ) -> None:
-    """Run a command in a node's network namespace; exits as the command does."""
+    """Run a command inside a node. Exits as the command does."""
     from plumctl.run import replace
     from plumctl.sandbox import fabric, state, workload
 

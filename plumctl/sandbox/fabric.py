@@ -6,7 +6,7 @@ All devices are made inside namespaces, so nothing of the host changes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plumctl.run import run, succeeds
@@ -74,14 +74,22 @@ def _node(layout: Layout, fabric: Fabric, node: str, index: int) -> None:
     )
 
 
-def workload_namespaces(nodes: Iterable[str]) -> list[str]:
-    """Named namespaces that a device in one of the nodes' namespaces leads to."""
-    found: dict[str, None] = {}
-    for namespace in nodes:
-        for peer in json.loads(run("ip", "-n", namespace, "-j", "netns", "list-id") or "[]"):
-            if peer.get("name"):
-                found[str(peer["name"])] = None
-    return list(found)
+def workload_namespaces(layout: Layout, node: str) -> list[str]:
+    """Namespaces that the node's plumd made: a marker in its run directory holds the inode.
+
+    A namespace of that name which somebody else made later has another inode.
+    """
+    found = []
+    markers = layout.node_run_dir(node) / "netns"
+    for marker in sorted(markers.iterdir()) if markers.is_dir() else ():
+        try:
+            inode = (NETNS_DIR / marker.name).stat().st_ino
+            ours = inode == int(marker.read_text())
+        except (OSError, ValueError):  # gone already, or half-written
+            continue
+        if ours:
+            found.append(marker.name)
+    return found
 
 
 def remove(names: Sequence[str]) -> None:

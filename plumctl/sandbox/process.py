@@ -22,6 +22,8 @@ from plumctl.sandbox.layout import NETNS_DIR, UPLINK, Layout
 
 MARK = "PLUM_SANDBOX_NODE"
 
+_NOT_PASSED_ON = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PLUM_SOCKET"}
+
 #: Seconds plumd has to end by itself before it is killed.
 GRACE_S = 5.0
 
@@ -37,7 +39,8 @@ def start_plumd(layout: Layout, node: str) -> int:
 
     Through nsenter, which becomes it: `ip netns exec` would hide the host's bpffs.
     """
-    for folder in (layout.node_run_dir(node), layout.node_pin_dir(node), layout.store_dir):
+    folders = (layout.node_run_dir(node), layout.node_pin_dir(node), layout.store_dir / node)
+    for folder in folders:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     root = Path(plumctl.__file__).resolve().parent.parent
     argv = [
@@ -54,12 +57,18 @@ def start_plumd(layout: Layout, node: str) -> int:
         str(layout.store),
         "--run-dir",
         str(layout.node_run_dir(node)),
+        "--socket",
+        str(layout.socket(node)),
+        "--state-dir",
+        str(layout.store_dir / node),
         "--pin-dir",
         str(layout.node_pin_dir(node)),
         "--underlay",
         UPLINK,
     ]
-    env = {MARK: f"{layout.name}/{node}", "PYTHONPATH": str(root)}
+    # Not what the caller's own service manager or plumctl is told.
+    env = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
+    env |= {MARK: f"{layout.name}/{node}", "PYTHONPATH": str(root)}
     return start(argv, layout.log(node), env).pid
 
 

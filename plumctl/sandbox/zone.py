@@ -19,8 +19,6 @@ from plumctl.sandbox.layout import MAX_NODES, Layout, node_names, vtep
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _LOG_LINES = 8
-#: Start of the names that plumd gives namespaces (daemon/model/derive.py).
-_WORKLOAD_PREFIX = "plum-"
 
 Say = Callable[[str], None]
 
@@ -215,11 +213,8 @@ def _clear(layout: Layout) -> bool:
     process.stop(layout, found)
     known = set(network.namespaces())
     own = [name for name in _own_namespaces(layout, node_names(MAX_NODES)) if name in known]
-    nodes = [name for name in own if name != layout.fabric]
     workloads = [
-        name
-        for name in network.workload_namespaces(nodes)
-        if name not in own and name.startswith(_WORKLOAD_PREFIX)
+        name for node in node_names(MAX_NODES) for name in network.workload_namespaces(layout, node)
     ]
     network.remove([*workloads, *own])
     folders = [layout.pin_dir, layout.run_dir, layout.store_dir]

@@ -73,7 +73,7 @@ def _walk(path: tuple[str, ...], command: Any) -> Iterator[Verb]:
 
 
 def _value(metavar: str | None) -> str:
-    return VALUES.get((metavar or "").strip("[].").replace("]", ""), "")
+    return VALUES.get(metavar or "", "")
 
 
 def groups(known: list[Verb]) -> dict[str, list[str]]:

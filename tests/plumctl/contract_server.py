@@ -6,7 +6,7 @@ import json
 import re
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Document = dict[str, Any]
+Planned = tuple[str, str, str, Document | None]  # action, kind, path, manifest
 
 
 class Refusal(Exception):
@@ -61,7 +62,7 @@ class Zone:
             "status": {"state": state, "reason": reason, "nodes": {}},
         }
 
-    def change(self, changes: list[tuple[str, str, str, Document | None]], body: Document) -> Any:
+    def change(self, changes: Sequence[Planned], body: Document) -> Any:
         if self.refusal:
             raise self.refusal
         shown = [
@@ -114,7 +115,7 @@ def get_object(zone: Zone, query: Document, body: Document, kind: str, path: str
 
 
 def apply(zone: Zone, query: Document, body: Document) -> Any:
-    changes: list[tuple[str, str, str, Document | None]] = []
+    changes: list[Planned] = []
     for manifest in body["objects"]:
         path = path_of(manifest)
         there = zone.objects.get((manifest["kind"], path))
@@ -173,7 +174,7 @@ def status(zone: Zone, query: Document, body: Document) -> Document:
     }
 
 
-ROUTES = [
+ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("GET", r"/v1/objects/([^/]+)", list_objects),
     ("GET", r"/v1/objects/([^/]+)/(.+)", get_object),
     ("POST", r"/v1/apply", apply),

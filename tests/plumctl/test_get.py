@@ -136,7 +136,7 @@ def test_describe_shows_state_counters_and_drops(plumctl: Any, shop: Any) -> Non
     shop.counters = COUNTERS
     out = plumctl("describe", "ep", "acme/shop/web-1").out
     assert "State:      programmed\n" in out
-    assert "Received:  12 packets, 900 B\n" in out
+    assert "  Received:  12 packets, 900 B\n" in out
     assert "  POLICY_INGRESS:  5 packets\n" in out
     assert "  bridge: web\n" in out
 

@@ -19,6 +19,7 @@ from daemon.store.interface import (
     Store,
     StoreError,
 )
+from daemon.store.open import open_store
 
 if TYPE_CHECKING:
     from tests.store.conftest import Backend
@@ -163,8 +164,6 @@ async def test_keys_vanish_with_their_lease_in_one_batch(backend: Backend, store
 
 async def test_waiting_watch_sees_a_lease_run_out(backend: Backend) -> None:
     # The real clock: nobody looks at the store meanwhile but the watch.
-    from daemon.store.open import open_store
-
     async with await open_store(backend.url) as store:
         lease = await store.grant(1)
         put = await store.commit([], [Put("/a", b"", lease)])

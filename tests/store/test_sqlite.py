@@ -17,7 +17,7 @@ import pytest
 
 from daemon.store.interface import Put, Store, StoreError
 from daemon.store.open import open_store
-from daemon.store.sqlite import SqliteStore
+from daemon.store.sqlite_file import connect
 
 if TYPE_CHECKING:
     from tests.store.conftest import Spawn
@@ -56,12 +56,8 @@ async def test_new_file_is_the_owners_alone_and_synced_at_every_commit(path: Pat
     assert path.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    store = await SqliteStore.open(path)
-    synchronous = await store._writer.call(
-        lambda database: database._connection.execute("PRAGMA synchronous").fetchone()
-    )
-    assert synchronous == (2,)  # FULL
-    await store.close()
+    with closing(connect(path)) as ours:
+        assert ours.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 async def test_name_with_signs_of_urls_is_one_file(path: Path) -> None:
@@ -72,11 +68,13 @@ async def test_name_with_signs_of_urls_is_one_file(path: Path) -> None:
 
 
 async def test_many_may_create_it_at_once(path: Path) -> None:
-    stores = await asyncio.gather(*(open_store(url(path)) for _ in range(8)))
-    for number, store in enumerate(stores):
-        assert (await store.commit([], [Put("/a", b"")])).revision == number + 1
-    for store in stores:
-        await store.close()
+    for name in "abcdefgh":
+        new = url(path.with_name(name))
+        stores = await asyncio.gather(*(open_store(new) for _ in range(8)))
+        for number, store in enumerate(stores):
+            assert (await store.commit([], [Put("/a", b"")])).revision == number + 1
+        for store in stores:
+            await store.close()
 
 
 async def test_missing_directory_is_told(path: Path) -> None:

@@ -1,0 +1,155 @@
+"""plumd: one node of a zone. Wiring, signals, and the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
+
+from daemon import logs, purge
+from daemon.abi import Punt
+from daemon.api.app import create_app, guarded
+from daemon.api.audit import Audit
+from daemon.api.backend import Backend
+from daemon.api.listen import Listener, ListenError
+from daemon.api.local import RunningNode
+from daemon.api.server import ApiServer
+from daemon.datapath import DatapathError, mount_bpffs
+from daemon.datapath.events import PuntReader
+from daemon.datapath.loader import load
+from daemon.drivers.monitor import Change, Event, Monitor
+from daemon.notify import notify, watchdog_period_s
+from daemon.options import Options, parse, program_version
+from daemon.reconcile.kernel import KernelHost
+from daemon.reconcile.loop import Reconciler
+from daemon.responders import ra
+from daemon.responders.service import PacketSocket, Responder
+from daemon.store.interface import StoreError
+from daemon.store.open import open_store
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILURE = 1
+EXIT_NOT_ROOT = 77  # sysexits.h: EX_NOPERM
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    logs.set_up(options.node, options.log_level)
+    if os.geteuid() != 0:
+        log.error("plumd must run as root: it loads programs and makes devices")
+        return EXIT_NOT_ROOT
+    try:
+        if options.purge:
+            with closing(Listener(options.socket)):  # no plumd runs meanwhile
+                purge.purge(options.node, options.run_dir, options.pin_dir)
+        else:
+            asyncio.run(serve(options))
+    except (ListenError, StoreError, DatapathError, OSError) as error:
+        log.error("plumd cannot run", extra={"step": "start", "error": str(error)})
+        return EXIT_FAILURE
+    return 0
+
+
+async def serve(options: Options) -> None:
+    """Until SIGTERM or SIGINT. The kernel goes on forwarding after it."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    options.run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    options.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        listener = Listener(options.socket)  # first: at most one plumd goes past it
+        stack.callback(listener.close)
+        store = await stack.enter_async_context(await open_store(options.store))
+        mount_bpffs()
+        sizes = {}
+        if options.flow_entries is not None:
+            sizes = dict.fromkeys(("plum_flow4", "plum_flow6"), options.flow_entries)
+        datapath = load(options.pin_dir, max_entries=sizes)
+        stack.callback(datapath.close)
+        host = KernelHost(options.node, datapath, options.run_dir, options.underlay)
+        stack.callback(host.close)
+        packets = PacketSocket()
+        stack.callback(packets.close)
+        responder = Responder(packets.send)
+        version = program_version()
+        reconciler = Reconciler(
+            options.node,
+            store,
+            host,
+            responder,
+            api=f"unix://{options.socket.absolute()}",
+            version=version,
+        )
+
+        def punted(punt: Punt, frame: bytes) -> None:
+            responder.request(punt.kind, punt.slot, punt.ifindex, frame)
+
+        reader = PuntReader(datapath.maps["plum_punt"], punted)
+        stack.callback(reader.close)
+
+        def heard(event: Event) -> None:
+            gone = (Change.LINK_GONE, Change.FILTER_GONE, Change.OVERRUN)
+            reconciler.device_event(urgent=event.change in gone)
+
+        monitor = Monitor(heard)
+        stack.callback(monitor.close)
+        node = RunningNode(
+            reconciler,
+            lambda table, key: datapath.maps[table].lookup(key),
+            lambda table: datapath.maps[table].dump(),
+        )
+        stack.callback(node.close)
+        app = create_app(Backend(store, node), version)
+        server = ApiServer(guarded(app, Audit(options.state_dir / "audit.log")), listener)
+        await _run(stop, server, reconciler, responder)
+
+
+async def _run(
+    stop: asyncio.Event, server: ApiServer, reconciler: Reconciler, responder: Responder
+) -> None:
+    tasks = [
+        asyncio.create_task(server.serve(), name="api"),
+        asyncio.create_task(reconciler.run(), name="reconcile"),
+        asyncio.create_task(_advertise(responder), name="advertise"),
+        asyncio.create_task(_watchdog(), name="watchdog"),
+    ]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    log.info("plumd started", extra={"step": "start", "object": reconciler.node})
+    notify("READY=1")
+    try:
+        await asyncio.wait([stopping, *tasks[:2]], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        notify("STOPPING=1")
+        log.info("plumd stops, the datapath goes on", extra={"step": "stop"})
+        server.stop()
+        for task in (stopping, *tasks[1:]):
+            task.cancel()
+        results = await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _advertise(responder: Responder) -> None:
+    while True:
+        await asyncio.sleep(ra.INTERVAL_S)
+        responder.advertise()
+
+
+async def _watchdog() -> None:
+    """Says we are alive as long as the event loop turns."""
+    period_s = watchdog_period_s()
+    while period_s is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(period_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

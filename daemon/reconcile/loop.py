@@ -1,0 +1,283 @@
+"""The loop: snapshots in, cycles and checks in the kernel thread, status out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from daemon.compiler.result import Names
+from daemon.model.object import Kind
+from daemon.model.snapshot import Snapshot
+from daemon.reconcile.applier import Applier, Outcome
+from daemon.reconcile.follow import follow
+from daemon.reconcile.host import Host
+from daemon.reconcile.status import Exceptional, NodeStatus, Repair, State, status_key
+from daemon.reconcile.worker import Worker
+from daemon.responders.service import Responder
+from daemon.store.interface import Put, Store, StoreError
+from daemon.zone.history import due_confirms, revert
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds."""
+
+    debounce: float = 0.005  # a burst of changes is one cycle
+    hurry: float = 0.2  # from a device's event to a look at it
+    verify: float = 1.0
+    verify_share: float = 0.05  # of the time, at most; but never slower than verify_max
+    verify_max: float = 1.6
+    devices_every: int = 10  # checks, if no event said that one changed
+    retry_first: float = 0.1
+    retry_max: float = 5.0
+    collect: float = 5.0
+    refresh: float = 3.0  # of next hops; the datapath trusts them for 10
+    confirm: float = 1.0
+
+
+class Reconciler:
+    """Keeps one node as the store says. `run` is its life."""
+
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        host: Host,
+        responder: Responder,
+        *,
+        api: str = "",
+        version: str = "",
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.node = node
+        self.version = version
+        self.names = Names()
+        self.snapshot = Snapshot()
+        self.status = NodeStatus(node=node, applied_revision=0, api=api, version=version)
+        self.reason = "the store was not read yet"  # why not ready; empty: ready
+        self.repairs: deque[Repair] = deque(maxlen=100)
+        self.ready = asyncio.Event()
+        self.worker = Worker("kernel")
+        self._store = store
+        self._host = host
+        self._applier = Applier(host, node)
+        self._responder = responder
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._due = False  # a cycle is
+        self._check_at = 0.0
+        self._checked_at = 0.0
+        self._devices_stirred = True
+        self._checks = 0
+        self._retry_at: float | None = None
+        self._retry_s = self._pace.retry_first
+        self._freed: asyncio.Queue[int] = asyncio.Queue()
+        self._published: NodeStatus | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. What the kernel holds stays."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(follow(self._store, self._receive, self._store_failed))
+                tasks.create_task(self._work())
+                tasks.create_task(self._purge())
+                tasks.create_task(self._every(self._pace.collect, self._collect))
+                tasks.create_task(self._every(self._pace.refresh, self._refresh))
+                tasks.create_task(self._every(self._pace.confirm, self._revert_due))
+        finally:
+            self.worker.close()
+
+    def _receive(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._due = True
+        self._wake.set()
+
+    def _store_failed(self, reason: str) -> None:
+        if not self.ready.is_set():
+            self.reason = reason
+
+    def device_event(self, *, urgent: bool) -> None:
+        """Something happened to devices or filters. Urgent: something is gone, or
+        everything may be. Our own changes are heard as well."""
+        now = asyncio.get_running_loop().time()
+        self._devices_stirred = True
+        if urgent:
+            self._check_at = min(self._check_at, max(now, self._checked_at + self._pace.hurry))
+        if self._retry_at is not None:  # perhaps what was missing has come
+            self._retry_at = min(self._retry_at, now + self._pace.hurry)
+        self._wake.set()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._check_at = loop.time() + self._pace.verify
+        while True:
+            until = min(self._check_at, self._retry_at or self._check_at)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # a check or a retry is due
+            self._wake.clear()
+            retry = self._retry_at is not None and loop.time() >= self._retry_at
+            if self._due or retry:
+                await asyncio.sleep(self._pace.debounce)
+                await self._cycle()
+            if loop.time() >= self._check_at:
+                started = loop.time()
+                await self._verify()
+                self._checked_at = loop.time()
+                pause = (self._checked_at - started) / self._pace.verify_share
+                pause = max(self._pace.verify, min(self._pace.verify_max, pause))
+                self._check_at = self._checked_at + pause
+            if self._published != self.status:
+                await self._publish()
+
+    async def _cycle(self) -> None:
+        self._due = False
+        snapshot = self.snapshot
+        try:
+            outcome = await self.worker.call(self._applier.apply, snapshot)
+        except Exception as error:  # becomes the node's status, and is tried again
+            self._node_failed(error)
+            return
+        if outcome.unknown:
+            self._unknown(snapshot)
+            return
+        self._take(outcome)
+        self._schedule_retry(failed=bool(outcome.exceptions))
+        await self._publish()
+        for slot in outcome.freed:
+            self._freed.put_nowait(slot)
+
+    def _take(self, outcome: Outcome) -> None:
+        self.names = outcome.names
+        self._responder.serve(outcome.facts)
+        self.reason = ""
+        for exception in set(outcome.exceptions) - set(self.status.exceptions):
+            log.warning(
+                "not programmed",
+                extra={
+                    "object": f"{exception.kind} {exception.path}",
+                    "step": "apply",
+                    "error": exception.reason,
+                },
+            )
+        self._renew(applied_revision=outcome.revision, exceptions=outcome.exceptions)
+        if not self.ready.is_set():
+            log.info("first full sync done", extra={"step": "sync", "object": self.node})
+            self.ready.set()
+
+    def _unknown(self, snapshot: Snapshot) -> None:
+        reason = f"the store has no node {self.node}: apply one, plumd waits for it"
+        if self.reason != reason:
+            log.warning(reason, extra={"step": "sync", "object": self.node})
+        self.reason = reason
+        self._schedule_retry(failed=False)
+
+    def _node_failed(self, error: Exception) -> None:
+        known = isinstance(error, OSError) or type(error).__name__ == "DatapathError"
+        log.error(
+            "cycle failed",
+            exc_info=None if known else error,
+            extra={"step": "apply", "object": self.node, "error": str(error)},
+        )
+        own = Exceptional(
+            kind=Kind.NODE, path=self.node, state=State.ERROR, reason=str(error).split("\n")[0]
+        )
+        others = [e for e in self.status.exceptions if (e.kind, e.path) != (own.kind, own.path)]
+        self._renew(exceptions=(*others, own))
+        self._schedule_retry(failed=True)
+
+    def _schedule_retry(self, *, failed: bool) -> None:
+        if not failed:
+            self._retry_at, self._retry_s = None, self._pace.retry_first
+            return
+        self._retry_at = asyncio.get_running_loop().time() + self._retry_s
+        self._retry_s = min(self._retry_s * 2, self._pace.retry_max)
+
+    async def _verify(self) -> None:
+        if not self.ready.is_set() or self._due:
+            return
+        self._checks += 1
+        devices = self._devices_stirred or self._checks % self._pace.devices_every == 0
+        self._devices_stirred = False
+        try:
+            wrong = await self.worker.call(partial(self._applier.verify, devices=devices))
+        except Exception as error:  # becomes the node's status, and is tried again
+            self._node_failed(error)
+            return
+        if not wrong:
+            return
+        for what in wrong:
+            log.warning("repair", extra={"object": self.node, "step": "verify", "error": what})
+            self.repairs.append(Repair(time=self._now(), what=what))
+        await self._cycle()
+
+    def _renew(self, **fields: object) -> None:
+        self.status = self.status.model_copy(update=fields)
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+
+    async def _publish(self) -> None:
+        """Write the status record when it says something new."""
+        status = self.status
+        if self._published == status or (not self.ready.is_set() and not status.exceptions):
+            return
+        record = status.model_copy(update={"updated": self._now()})
+        try:
+            await self._store.commit(
+                [], [Put(status_key(self.node), record.model_dump_json().encode())]
+            )
+        except StoreError as error:  # tried again at the next check
+            log.error("status not written", extra={"step": "status", "error": str(error)})
+            return
+        self._published = status
+
+    async def _every(self, period_s: float, job: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            if not self.ready.is_set():
+                continue
+            try:
+                result = job()
+                if asyncio.iscoroutine(result):
+                    await result
+            except Exception as error:  # the next round tries again
+                log.error(
+                    "failed",
+                    extra={"step": getattr(job, "__name__", ""), "error": str(error)},
+                )
+
+    async def _collect(self) -> None:
+        await self.worker.call(self._host.collect)
+
+    async def _purge(self) -> None:
+        """Flows of slots nobody has; one at a time, so that cycles come in between."""
+        while True:
+            slot = await self._freed.get()
+            if slot in self.names.slots:
+                continue  # it has a new owner, whose flows are not to be touched
+            try:
+                await self.worker.call(self._host.collect, slot)
+            except Exception as error:  # they end by themselves when they are idle
+                log.error("flows not purged", extra={"step": "purge", "error": str(error)})
+
+    async def _refresh(self) -> None:
+        others = {n.id: n.spec.vtep for n in self.snapshot.nodes.values() if n.name != self.node}
+        await self.worker.call(self._host.refresh, others)
+
+    async def _revert_due(self) -> None:
+        for seq in await due_confirms(self._store, self._clock()):
+            if await revert(self._store, seq, clock=self._clock):
+                log.warning("reverted, nobody confirmed", extra={"object": f"revision {seq}"})

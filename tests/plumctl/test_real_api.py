@@ -1,0 +1,120 @@
+"""plumctl against the daemon's own API, zone and store; only the kernel is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.api.access import AccessControl
+from daemon.api.answers import NodeCounters, NodeReport
+from daemon.api.app import create_app
+from daemon.api.audit import Audit
+from daemon.api.backend import Backend
+from daemon.api.listen import Listener
+from daemon.api.server import ApiServer
+from daemon.store.open import open_store
+
+SHOP = Path(__file__).resolve().parents[2] / "examples" / "shop.yaml"
+NODES = "".join(
+    f"---\nkind: node\nname: n{index}\nspec: {{vtep: 192.0.2.{index}}}\n" for index in (1, 2, 3)
+)
+
+
+@dataclass
+class NodeWithoutKernel:
+    name: str = "n1"
+
+    def report(self) -> NodeReport:
+        return NodeReport(
+            node=self.name,
+            version="0",
+            revision=0,
+            ready=True,
+            reason="",
+            exceptions=(),
+            repairs=(),
+        )
+
+    async def counters(self) -> NodeCounters:
+        return NodeCounters(node=self.name)
+
+
+async def serve(folder: Path, ready: threading.Event, stop: asyncio.Event) -> None:
+    store = await open_store(f"sqlite://{folder}/zone.db")
+    app = create_app(Backend(store, NodeWithoutKernel(), 0.5), "0")
+    control = AccessControl(app, Audit(folder / "audit.log"))
+    server = ApiServer(control, Listener(folder / "plumd.sock"))
+    serving = asyncio.create_task(server.serve())
+    ready.set()
+    await stop.wait()
+    server.stop()
+    await serving
+    await store.close()
+
+
+@pytest.fixture(autouse=True)
+def api(tmp_path: Path) -> Iterator[None]:
+    ready, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(serve(tmp_path, ready, stop)), name="api"
+    )
+    thread.start()
+    assert ready.wait(10)
+    yield
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+def test_a_shop_is_applied_looked_at_and_rolled_back(plumctl: Any) -> None:
+    assert plumctl("apply", "-f", "-", stdin=NODES).code == 0
+    assert plumctl("diff", "-f", str(SHOP)).code == 1
+    applied = plumctl("apply", "-f", str(SHOP), "--comment", "the shop")
+    assert applied.code == 0, applied.err
+    assert plumctl("diff", "-f", str(SHOP)).code == 0
+    endpoints = plumctl("get", "ep", "-o", "name").lines
+    assert "acme/shop/web-1" in endpoints
+    assert "No counters from n2: " in plumctl("get", "ep", "-o", "wide").err
+    assert plumctl("describe", "domain", "acme/shop").out.startswith("Domain:")
+    assert "the shop" in plumctl("history").out
+    assert "created endpoint acme/shop/web-1" in plumctl("history", "2").out
+    assert plumctl("rollback", "1").code == 0
+    assert plumctl("get", "ep", "-o", "name").out == ""
+
+
+def test_export_applied_to_an_empty_zone_gives_the_same(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    exported = plumctl("export").out
+    assert plumctl("rollback", "0").code == 0
+    assert plumctl("apply", "-f", "-", stdin=exported).code == 0
+    assert plumctl("export").out == exported
+
+
+def test_refusals_name_the_file_and_waits_name_the_node(plumctl: Any, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text("kind: domain\nname: shop\ntenant: nobody\n")
+    refused = plumctl("apply", "-f", "web.yaml")
+    assert refused.code == 1
+    assert "web.yaml: domain nobody/shop" in refused.err
+    waited = plumctl("apply", "-f", "-", "--wait", "--timeout", "0.2", stdin=NODES)
+    assert waited.code == 7
+    assert "n2: " in waited.err
+
+
+def test_confirm_delete_and_status(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", "--confirm", "60", stdin="kind: tenant\nname: acme\n")
+    assert "goes back at" in plumctl("history", "1").out
+    assert plumctl("confirm", "1").code == 0
+    assert plumctl("confirm", "7").code == 4
+    missing = plumctl("delete", "tenant", "acm")
+    assert (missing.code, "did you mean acme?" in missing.err) == (4, True)
+    assert plumctl("delete", "tenant", "acme").code == 0
+    assert "Ready:       yes" in plumctl("status").out
+    assert plumctl("rules").code == 0
