@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -190,9 +189,6 @@ def test_fragments_to_a_router_are_not_answered(lab: Lab) -> None:
     packet.dst = t.ONE_MAC
     packet.payload.dst = t.gateway("web")
     assert lab.send("a", packet).drop == Drop.RESPONDER
-
-
-Make = Callable[..., Packet]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
