@@ -307,7 +307,7 @@ class Lab:
             for key, flow in self.rows(name).items():
                 self.write(name, key, flow._replace(**changes))
 
-    def config(self, **changes: int) -> None:
+    def config(self, **changes: Any) -> None:
         row: Config = self.rows("plum_config")[Index(0)]
         self.write("plum_config", Index(0), row._replace(**changes))
 

@@ -12,6 +12,7 @@ from scapy.layers.inet6 import (
 from scapy.packet import Packet
 
 from daemon.abi import Drop, FlowFlag, FlowState
+from daemon.model.snapshot import Snapshot
 from tests.bpf import topology as t
 from tests.bpf.frames import FAMILIES, echo, l3, payload, ping, tcp, udp
 from tests.bpf.lab import Lab, Outcome, vxlan
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.privileged
 SECOND = 10**9
 
 
-def deny(direction: str, proto: str = "udp", port: str | None = "5000", to: str = "p") -> object:
-    rule = {"name": "no", "action": "deny", "protocol": proto}
+def deny(direction: str, proto: str = "udp", port: str | None = "5000", to: str = "p") -> Snapshot:
+    rule: dict[str, object] = {"name": "no", "action": "deny", "protocol": proto}
     if port:
         rule["ports"] = [port]
     return t.zone(t.shop(policies=[{"name": to, direction: [rule]}]))

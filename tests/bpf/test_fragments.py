@@ -29,7 +29,12 @@ def fragment(
 ) -> Packet:
     """`offset` in units of 8 bytes."""
     if family == 4:
-        fields = {"flags": "MF" if more else 0, "frag": offset, "id": id, "proto": proto}
+        fields: dict[str, Any] = {
+            "flags": "MF" if more else 0,
+            "frag": offset,
+            "id": id,
+            "proto": proto,
+        }
         return l3(source, target, 4, **fields) / rest
     head = l3(source, target, 6)
     return head / IPv6ExtHdrFragment(offset=offset, m=int(more), id=id, nh=proto) / rest

@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6ND_RS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from daemon.abi import Drop, Index, PuntKind, PuntRate
+from daemon.abi import Drop, Index, PuntKind
 from tests.bpf import topology as t
 from tests.bpf.frames import payload
 from tests.bpf.lab import SHOT, Lab
@@ -63,11 +63,18 @@ def test_requests_without_an_address_are_punted(lab: Lab) -> None:
     assert lab.send("a", forged).drop == Drop.SOURCE_ADDRESS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [PuntKind.DHCP4, PuntKind.DHCP6])
 def test_bridge_without_responder_drops(lab: Lab, kind: PuntKind) -> None:
     outcome = lab.send("q", KINDS[kind]("q"))
     assert outcome.drops == {("q", Drop.RESPONDER): 1}
     assert not outcome.punted
+
+
+def test_bridge_without_responder_swallows_solicitations(lab: Lab) -> None:
+    """Every IPv6 guest sends them: that no router answers is no drop to count."""
+    outcome = lab.send("q", solicitation("q"))
+    assert (outcome.verdict, outcome.drops, outcome.punted) == (SHOT, {}, ())
+    assert not lab.copies()
 
 
 def test_rate_is_limited_per_endpoint(lab: Lab) -> None:
@@ -76,7 +83,7 @@ def test_rate_is_limited_per_endpoint(lab: Lab) -> None:
     assert [len(r.punted) for r in results] == [1, 1, 0, 0]
     assert results[3].drops == {("a", Drop.PUNT_LIMIT): 1}
     assert len(lab.send("b", dhcp4("b")).punted) == 1, "others have their own"
-    row = PuntRate.unpack(lab.maps["plum_punt_rate"].lookup(Index(1).pack()))
+    row = lab.rows("plum_punt_rate")[Index(1)]
     lab.write("plum_punt_rate", Index(1), row._replace(window=row.window - 2 * 10**9))
     assert len(lab.send("a", dhcp4("a")).punted) == 1, "the next second is another one"
 

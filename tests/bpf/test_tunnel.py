@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
@@ -161,7 +162,7 @@ def test_unknown_vtep_is_dropped_fast_and_slow(
     ],
 )
 def test_flags_and_reserved_bits_must_be_ours(
-    lab: Lab, vteps: tuple[str, ...], changes: dict[str, int]
+    lab: Lab, vteps: tuple[str, ...], changes: dict[str, Any]
 ) -> None:
     packet = udp("c", "a")
     assert lab.receive(vxlan(packet, src=vteps[1], dst=vteps[0])).delivered_to == "a"
