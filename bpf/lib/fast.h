@@ -214,7 +214,7 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 	__u64 now;
 	int rc;
 
-	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
+	if (data + ETH_HLEN + sizeof(struct iphdr) > end || skb->vlan_present)
 		return FAST_MISS;
 	o.ethertype = eth->h_proto;
 	if (o.ethertype == bpf_htons(ETH_P_IP)) {

@@ -331,6 +331,10 @@ static __always_inline int stage_parse(struct __sk_buff *skb, struct pkt *p)
 	int rc;
 
 	p->stage = STAGE_PARSE;
+	/* The kernel has taken the tag out of the frame (__netif_receive_skb_core)
+	 * and would put it back on the way out, on the outer frame too. */
+	if (skb->vlan_present)
+		return DROP(ETHERTYPE);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) < 0)
 		return DROP(TRUNCATED);
 	__builtin_memcpy(p->smac, eth.h_source, 6);
