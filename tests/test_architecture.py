@@ -17,7 +17,7 @@ SOURCES = sorted(
 )
 #: Who may import what, by top-level module; everybody else may not.
 ONLY = {
-    "pyroute2": ("daemon/drivers/",),
+    "pyroute2": ("daemon/drivers/", "plumctl/sandbox/"),
     "paramiko": ("plumctl/toolbox/ssh",),
     "textual": ("plumctl/tui/",),
     "scapy": (),
