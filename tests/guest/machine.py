@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from tests.guest.initramfs import Initramfs
 from tests.guest.kernel import Kernel
 
 MARK = "@@plum"
-#: `first_run` of an init script's commands; the shell numbers them from 0.
+POLL_S = 0.1
 _RESULT = re.compile(rf"^{MARK} begin (\d+)\n(.*?)^{MARK} end \1 (\d+)$", re.M | re.S)
 _FACT = re.compile(rf"^{MARK} fact (\w+)=(.*)$", re.M)
 
@@ -117,6 +118,15 @@ class Machine:
     def console(self) -> str:
         assert self._console is not None, "the machine is not running"
         return self._console.read_text(errors="replace").replace("\r", "")
+
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        """Until the console shows the text."""
+        assert self.process is not None, "the machine is not running"
+        end = time.monotonic() + timeout_s
+        while text not in self.console():
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise GuestError(f"no {text!r} within {timeout_s} s:\n{self.console()}")
+            time.sleep(POLL_S)
 
     def wait(self, commands: Sequence[str], timeout_s: float) -> Report:
         """Until it powers off; then the results of the commands it was told to run."""
