@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from plumctl.client import Client
+from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
 
 DEFAULT_SOCKET = "/run/plum/plumd.sock"
@@ -29,4 +30,11 @@ def connect(given: str | None = None, *, timeout_s: float | None = None) -> Clie
 
 def _first_sandbox_socket() -> Path | None:
     layout = current_layout()
-    return next((path for path in layout.sockets() if path.exists()), None)
+    try:
+        return next((path for path in layout.sockets() if path.exists()), None)
+    except PermissionError as error:
+        raise PlumError(
+            f"no permission to look into {error.filename}",
+            "reading needs group plum (usermod -aG plum USER), writing root or group plum-admin",
+            ExitCode.NO_PERMISSION,
+        ) from error

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.leftovers import remove_abandoned
+
 IN_CI = os.environ.get("CI") == "true"
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 
@@ -49,8 +51,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def work_directory_is_not_littered() -> Iterator[None]:
     """Tests clean up after themselves: no namespace of theirs may stay.
 
-    Checked in CI only: elsewhere another run may be under way.
+    Checked in CI only: elsewhere another run may be under way. What a killed run
+    left goes first.
     """
+    if missing_capability() is None:
+        remove_abandoned()
     yield
     if not IN_CI:
         return

@@ -17,7 +17,7 @@ SOURCES = sorted(
 )
 #: Who may import what, by top-level module; everybody else may not.
 ONLY = {
-    "pyroute2": ("daemon/drivers/",),
+    "pyroute2": ("daemon/drivers/", "plumctl/sandbox/"),
     "paramiko": ("plumctl/toolbox/ssh",),
     "textual": ("plumctl/tui/",),
     "scapy": (),
@@ -30,6 +30,23 @@ IO = {
 }  # fmt: skip
 
 
+#: What each part of the daemon may import of the others. Modules directly in
+#: daemon/ are the wiring: they may import all of it, and no part imports them.
+LAYERS: dict[str, set[str]] = {
+    "model": set(),
+    "store": set(),
+    "compiler": {"abi", "model"},
+    "zone": {"model", "store"},
+    "drivers": {"model"},
+    "datapath": {"abi"},
+    "responders": {"abi", "model"},
+    "reconcile": {
+        "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",
+    },
+    "api": {"abi", "model", "store", "zone", "reconcile"},
+}  # fmt: skip
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -38,6 +55,8 @@ def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "daemon":
+            yield from (f"daemon.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
 
@@ -57,6 +76,16 @@ def test_imports_point_one_way(path: Path) -> None:
             assert top not in IO, f"{where} imports {module}: it must stay pure"
         if "libbpf" in module:
             assert where.startswith("daemon/datapath/"), f"{where} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "daemon").glob("*/**/*.py")), ids=name)
+def test_parts_of_the_daemon_import_only_the_layers_below(path: Path) -> None:
+    own = path.relative_to(ROOT / "daemon").parts[0]
+    assert own in LAYERS, "a new part of the daemon: say what it may import"
+    for module in imports(path):
+        if module.startswith("daemon."):
+            other = module.split(".")[1]
+            assert other == own or other in LAYERS[own], f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

@@ -33,7 +33,9 @@ static __always_inline void flood_local(struct flood_run *run, __u32 ifindex)
 			return;
 		}
 	}
-	if (!bpf_clone_redirect(run->skb, ifindex, 0))
+	if (bpf_clone_redirect(run->skb, ifindex, 0))
+		count_drop(ep->slot, DROP_HELPER, run->skb->len);
+	else
 		count_received(ep->slot, run->skb->len);
 }
 
@@ -72,7 +74,8 @@ static __always_inline void flood_remote(struct flood_run *run, __u32 node)
 		count_drop(p->in_slot, DROP_HELPER, run->skb->len);
 		return;
 	}
-	bpf_clone_redirect(run->skb, path->ifindex, 0);
+	if (bpf_clone_redirect(run->skb, path->ifindex, 0))
+		count_drop(p->in_slot, DROP_HELPER, run->skb->len);
 }
 
 static long flood_step(__u32 index, struct flood_run *run)

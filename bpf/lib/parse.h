@@ -296,6 +296,10 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 		if (p->l4_bytes < sizeof(udp) ||
 		    bpf_skb_load_bytes(skb, p->l4_off, &udp, sizeof(udp)) < 0)
 			rc = DROP(TRUNCATED);
+		else if (p->proto == IPPROTO_UDP && bpf_ntohs(udp.len) < sizeof(udp))
+			rc = DROP(MALFORMED);
+		else if (p->proto == IPPROTO_UDP && !p->frag && bpf_ntohs(udp.len) > p->l4_bytes)
+			rc = DROP(TRUNCATED);
 		p->sport = udp.source;
 		p->dport = udp.dest;
 		break;

@@ -16,7 +16,8 @@ from daemon.model.object import Domain, Endpoint, Kind, Node, Object, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind
 from daemon.store.interface import Store
-from daemon.zone.keys import HISTORY, ZONE
+from daemon.zone.counters import Counters
+from daemon.zone.keys import ZONE, history_key
 from daemon.zone.read import read_snapshot
 from daemon.zone.revision import Revision
 
@@ -88,13 +89,13 @@ async def needed(store: Store, revision: int) -> Need:
     A revision that changed nothing asks for the last change before it.
     """
     zone = await store.get(ZONE)
-    target = min(revision, zone.mod_revision) if zone else 0
+    if zone is None:  # nothing was ever applied
+        return Need(0, frozenset(), None)
+    target = min(revision, zone.mod_revision)
     snapshot = await read_snapshot(store)
-    listing = await store.list(HISTORY)
-    made = next((item for item in reversed(listing.items) if item.mod_revision == target), None)
-    if made is None:
+    recorded = await _revision_at(store, target, Counters.model_validate_json(zone.value).seq)
+    if recorded is None:
         return Need(target, frozenset(snapshot.nodes), None)
-    recorded = Revision.model_validate_json(made.value)
     nodes: set[str] = set()
     for change in recorded.changes:
         for item in (change.object_before(), change.object_after()):
@@ -102,6 +103,17 @@ async def needed(store: Store, revision: int) -> Need:
                 nodes |= _nodes_of(item, snapshot)
     refs = frozenset(change.ref for change in recorded.changes) if target == revision else None
     return Need(target, frozenset(nodes & snapshot.nodes.keys()), refs)
+
+
+async def _revision_at(store: Store, target: int, newest: int) -> Revision | None:
+    """What was written at a store revision; the history is read from its end."""
+    for seq in range(newest, 0, -1):
+        item = await store.get(history_key(seq))
+        if item is None or item.mod_revision < target:
+            return None
+        if item.mod_revision == target:
+            return Revision.model_validate_json(item.value)
+    return None
 
 
 def _nodes_of(item: Object, snapshot: Snapshot) -> set[str]:

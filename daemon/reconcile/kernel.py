@@ -223,8 +223,7 @@ class KernelHost:
         return found.index
 
     def refresh(self, nodes: Mapping[int, Address]) -> None:
-        with NextHops() as kernel:
-            hops = kernel.resolve(set(nodes.values()))
+        hops = NextHops(self._netlink).resolve(nodes.values())
         now = time.monotonic_ns()
         rows = {
             Index(node).pack(): PathRow(now, hop.ifindex, hop.source_mac, hop.mac).pack()

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Pace:
     """Seconds."""
 
-    debounce: float = 0.01  # a burst of changes is one cycle
+    debounce: float = 0.005  # a burst of changes is one cycle
     hurry: float = 0.2  # from a device's event to a look at it
     verify: float = 1.0
     verify_share: float = 0.05  # of the time, at most; but never slower than verify_max
@@ -81,6 +81,7 @@ class Reconciler:
         self._checks = 0
         self._retry_at: float | None = None
         self._retry_s = self._pace.retry_first
+        self._freed: asyncio.Queue[int] = asyncio.Queue()
         self._published: NodeStatus | None = None
 
     async def run(self) -> None:
@@ -89,6 +90,7 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(follow(self._store, self._receive, self._store_failed))
                 tasks.create_task(self._work())
+                tasks.create_task(self._purge())
                 tasks.create_task(self._every(self._pace.collect, self._collect))
                 tasks.create_task(self._every(self._pace.refresh, self._refresh))
                 tasks.create_task(self._every(self._pace.confirm, self._revert_due))
@@ -155,7 +157,7 @@ class Reconciler:
         self._schedule_retry(failed=bool(outcome.exceptions))
         await self._publish()
         for slot in outcome.freed:
-            await self.worker.call(self._host.collect, slot)
+            self._freed.put_nowait(slot)
 
     def _take(self, outcome: Outcome) -> None:
         self.names = outcome.names
@@ -259,6 +261,17 @@ class Reconciler:
 
     async def _collect(self) -> None:
         await self.worker.call(self._host.collect)
+
+    async def _purge(self) -> None:
+        """Flows of slots nobody has; one at a time, so that cycles come in between."""
+        while True:
+            slot = await self._freed.get()
+            if slot in self.names.slots:
+                continue  # it has a new owner, whose flows are not to be touched
+            try:
+                await self.worker.call(self._host.collect, slot)
+            except Exception as error:  # they end by themselves when they are idle
+                log.error("flows not purged", extra={"step": "purge", "error": str(error)})
 
     async def _refresh(self) -> None:
         others = {n.id: n.spec.vtep for n in self.snapshot.nodes.values() if n.name != self.node}

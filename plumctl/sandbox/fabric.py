@@ -5,10 +5,13 @@ All devices are made inside namespaces, so nothing of the host changes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyroute2 import NetNS, netns
+from pyroute2.netlink.exceptions import NetlinkError
+
+from plumctl.errors import PlumError
 from plumctl.run import run, succeeds
 from plumctl.sandbox.layout import NETNS_DIR, UPLINK, Layout, prefix_length, vtep
 
@@ -26,28 +29,31 @@ class Fabric:
 
 def namespaces() -> list[str]:
     """Names of all network namespaces of the machine."""
-    return [str(entry["name"]) for entry in json.loads(run("ip", "-j", "netns", "list") or "[]")]
+    return list(netns.listnetns())
 
 
 def build(layout: Layout, fabric: Fabric) -> None:
     """Make the switch, the nodes' namespaces and the cables between them."""
-    run("ip", "netns", "add", layout.fabric)
-    mtu = fabric.mtu_bytes
+    try:
+        _build(layout, fabric)
+    except (NetlinkError, OSError) as error:
+        raise PlumError(f"cannot make the underlay: {error}", "it needs root") from error
+
+
+def _build(layout: Layout, fabric: Fabric) -> None:
+    netns.create(layout.fabric)
     _sysctl(layout.fabric, {"net.ipv6.conf.all.disable_ipv6": 1})
-    _ip(
-        layout.fabric,
-        "link set lo up",
-        f"link add {_SWITCH} mtu {mtu} type bridge stp_state 0 mcast_snooping 0",
-        f"link set {_SWITCH} up",
-    )
-    for index, node in enumerate(fabric.nodes, start=1):
-        _node(layout, fabric, node, index)
+    with NetNS(layout.fabric) as inside:
+        _up(inside, "lo")
+        inside.link("add", ifname=_SWITCH, kind="bridge", mtu=fabric.mtu_bytes, br_mcast_snooping=0)
+        _up(inside, _SWITCH)
+        for index, node in enumerate(fabric.nodes, start=1):
+            _node(inside, layout, fabric, node, index)
 
 
-def _node(layout: Layout, fabric: Fabric, node: str, index: int) -> None:
+def _node(switch: NetNS, layout: Layout, fabric: Fabric, node: str, index: int) -> None:
     namespace = layout.namespace(node)
-    mtu = fabric.mtu_bytes
-    run("ip", "netns", "add", namespace)
+    netns.create(namespace)
     _sysctl(
         namespace,
         {
@@ -60,18 +66,26 @@ def _node(layout: Layout, fabric: Fabric, node: str, index: int) -> None:
             "net.ipv4.conf.default.rp_filter": 0,
         },
     )
-    _ip(
-        layout.fabric,
-        f"link add {node} mtu {mtu} type veth peer name {UPLINK} mtu {mtu} netns {namespace}",
-        f"link set {node} master {_SWITCH} up",
-    )
-    nodad = " nodad" if fabric.family == 6 else ""
-    _ip(
-        namespace,
-        "link set lo up",
-        f"link set {UPLINK} up",
-        f"addr add {vtep(index, fabric.family)}/{prefix_length(fabric.family)} dev {UPLINK}{nodad}",
-    )
+    far_end = {"ifname": UPLINK, "mtu": fabric.mtu_bytes, "net_ns_fd": namespace}
+    switch.link("add", ifname=node, kind="veth", mtu=fabric.mtu_bytes, peer=far_end)
+    switch.link("set", index=_index(switch, node), master=_index(switch, _SWITCH), state="up")
+    with NetNS(namespace) as inside:
+        _up(inside, "lo")
+        _up(inside, UPLINK)
+        inside.addr(
+            "add",
+            index=_index(inside, UPLINK),
+            address=str(vtep(index, fabric.family)),
+            prefixlen=prefix_length(fabric.family),
+        )
+
+
+def _index(inside: NetNS, device: str) -> int:
+    return int(inside.link_lookup(ifname=device)[0])
+
+
+def _up(inside: NetNS, device: str) -> None:
+    inside.link("set", index=_index(inside, device), state="up")
 
 
 def workload_namespaces(layout: Layout, node: str) -> list[str]:
@@ -97,7 +111,7 @@ def remove(names: Sequence[str]) -> None:
     known = set(namespaces())
     for name in names:
         if name in known:
-            run("ip", "netns", "delete", name)
+            netns.remove(name)
 
 
 def enter(namespace: str, command: Sequence[str]) -> list[str]:
@@ -109,10 +123,6 @@ def ensure_bpffs() -> None:
     """Pins need a mounted bpffs."""
     if not succeeds("mountpoint", "-q", "/sys/fs/bpf"):
         run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
-
-
-def _ip(namespace: str, *commands: str) -> None:
-    run("ip", "-n", namespace, "-batch", "-", stdin="\n".join(commands) + "\n")
 
 
 def _sysctl(namespace: str, values: dict[str, int]) -> None:

@@ -61,7 +61,7 @@ def test_look_up_names_a_user_and_all_groups() -> None:
     assert look_up(Peer(1, 4_000_000, 4_000_000)) == User("4000000", frozenset())
 
 
-@pytest.mark.asyncio
+@pytest.mark.privileged
 async def test_a_stranger_is_refused_told_the_group_and_audited(api: Api) -> None:
     status, answer = await as_nobody(api, "GET", "/v1/status")
     assert status == 403
@@ -77,7 +77,7 @@ async def test_a_stranger_is_refused_told_the_group_and_audited(api: Api) -> Non
     assert all(line["pid"] > 1 and line["time"] for line in lines)
 
 
-@pytest.mark.asyncio
+@pytest.mark.privileged
 async def test_a_reader_reads_but_does_not_write(api: Api) -> None:
     api.users(User("nobody", frozenset({"plum"})))
     assert (await as_nobody(api, "GET", "/v1/status"))[0] == 200
@@ -89,7 +89,7 @@ async def test_a_reader_reads_but_does_not_write(api: Api) -> None:
     assert (await api.ask("GET", "/v1/objects/tenant"))[1]["items"] == []
 
 
-@pytest.mark.asyncio
+@pytest.mark.privileged
 async def test_an_administrator_writes_and_is_named(api: Api) -> None:
     api.users(User("nobody", frozenset({"plum-admin"})))
     body = '{"objects": [{"kind": "tenant", "name": "acme"}]}'
@@ -100,7 +100,7 @@ async def test_an_administrator_writes_and_is_named(api: Api) -> None:
     assert (line["verdict"], line["summary"]) == ("done", "revision 1: 1 created")
 
 
-@pytest.mark.asyncio
+@pytest.mark.privileged
 async def test_root_is_audited_too_and_failures_say_so(api: Api) -> None:
     await api.ask("POST", "/v1/apply", {"objects": [{"kind": "nonsense"}]})
     (line,) = api.audited()

@@ -19,6 +19,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from daemon.abi import Drop
+from daemon.model.mac import link_local
 from tests.bpf import topology as t
 from tests.bpf.frames import checked, payload
 from tests.bpf.lab import REDIRECT, SHOT, Lab, vxlan
@@ -74,8 +75,6 @@ def test_solicitation_is_answered_in_place(lab: Lab, address: str, mac: str, rou
 
 
 def test_router_answers_for_its_link_local_address(lab: Lab) -> None:
-    from daemon.model.mac import link_local
-
     address = str(link_local(t.ONE_MAC))
     packet = Ether(src=t.mac("a"), dst="33:33:ff:00:00:1f") / IPv6(
         src=t.lla("a"), dst="ff02::1:ff00:1f", hlim=255

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,7 +29,12 @@ def fragment(
 ) -> Packet:
     """`offset` in units of 8 bytes."""
     if family == 4:
-        fields = {"flags": "MF" if more else 0, "frag": offset, "id": id, "proto": proto}
+        fields: dict[str, Any] = {
+            "flags": "MF" if more else 0,
+            "frag": offset,
+            "id": id,
+            "proto": proto,
+        }
         return l3(source, target, 4, **fields) / rest
     head = l3(source, target, 6)
     return head / IPv6ExtHdrFragment(offset=offset, m=int(more), id=id, nh=proto) / rest
@@ -190,9 +194,6 @@ def test_fragments_to_a_router_are_not_answered(lab: Lab) -> None:
     packet.dst = t.ONE_MAC
     packet.payload.dst = t.gateway("web")
     assert lab.send("a", packet).drop == Drop.RESPONDER
-
-
-Make = Callable[..., Packet]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
-    IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
@@ -56,6 +55,9 @@ BROKEN: dict[str, tuple[Packet | bytes, Drop]] = {
         patched(udp("a", "b", 6), 24, bytes(10) + b"\xff\xff\x0a\0\1\x0c"),
         Drop.MALFORMED,
     ),
+    "UDP length below header": (patched(udp("a", "b"), 24, b"\0\x07"), Drop.MALFORMED),
+    "UDP length above packet": (patched(udp("a", "b"), 24, b"\x7f\0"), Drop.TRUNCATED),
+    "UDP length above packet, IPv6": (patched(udp("a", "b", 6), 44, b"\x7f\0"), Drop.TRUNCATED),
     "UDP cut": (l3("a", "b", 4, proto=17) / payload(7), Drop.TRUNCATED),
     "UDP cut, IPv6": (l3("a", "b", 6, nh=17) / payload(7), Drop.TRUNCATED),
     "SCTP cut": (l3("a", "b", 4, proto=132) / payload(7), Drop.TRUNCATED),
@@ -256,4 +258,3 @@ def test_tcp_without_l4_in_a_tunnel_is_dropped(lab: Lab) -> None:
     broken = packet.copy()
     broken[IP].len = 2000
     assert lab.receive(vxlan(broken)).drops == {("node", Drop.TRUNCATED): 1}
-    assert IPv6 not in broken

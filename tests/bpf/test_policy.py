@@ -123,7 +123,7 @@ def test_empty_peers_are_nobody_and_absent_peers_anybody(lab: Lab, family: int) 
     assert lab.send("a", udp("a", "b", family)).delivered_to == "b"
 
 
-NESTED = [
+NESTED: list[dict[str, Any]] = [
     {"peers": [{"cidr": "203.0.113.128/25"}, {"cidr": "2001:db8:cafe:8000::/49"}]},
     {
         "peers": [{"cidr": "203.0.113.0/24"}, {"cidr": "2001:db8:cafe::/48"}],
@@ -183,7 +183,6 @@ def test_icmp_types_and_codes(lab: Lab, family: int) -> None:
     )
     assert lab.send("a", ping("a", "p", family)).drop == Drop.POLICY_INGRESS
     odd = l3("a", "p", family) / echo(family)
-    odd.lastlayer()
     odd.getlayer(2).code = 1
     assert lab.send("a", odd).delivered_to == "p"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoReply,
-    ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
     ICMPv6TimeExceeded,
     IPv6,
@@ -133,7 +134,7 @@ REFUSALS = {
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [0, 1, 30, 500])
 def test_refused_packet_is_answered_with_unreachable(
-    lab: Lab, case: tuple[str, str, Drop, int, int], family: int, size: int
+    lab: Lab, case: Any, family: int, size: int
 ) -> None:
     target, reason = case[0 if family == 4 else 1], case[2]
     packet = to("a", target) / UDP(sport=1, dport=2) / payload(size)
@@ -193,7 +194,7 @@ def test_static_route_leads_through_an_endpoint(lab: Lab, target: str) -> None:
     ],
 )
 def test_link_local_is_not_routed(lab: Lab, source: str | None, target: str) -> None:
-    more = {"src": t.lla("a")} if source else {}
+    more: dict[str, Any] = {"src": t.lla("a")} if source else {}
     outcome = lab.send("a", to("a", target, **more) / UDP())
     assert (outcome.verdict, outcome.drop) == (SHOT, Drop.LINK_LOCAL)
 
@@ -211,7 +212,7 @@ def test_ecmp_stays_per_flow_and_spreads_flows(lab: Lab, family: int) -> None:
         spec["routers"][0]["routes"] = [{"to": "2001:db8:aaaa::/48", "via": vias}]
         lab.program(t.zone(t.shop(routers=spec["routers"])))
     target = "192.168.7.7" if family == 4 else "2001:db8:aaaa::7"
-    chosen: set[str] = set()
+    chosen: set[str | None] = set()
     for port in range(1000, 1030):
         packet = to("a", target) / UDP(sport=port, dport=2) / payload(9)
         ways = {_way(lab.send("a", packet)) for _ in range(3)}
@@ -264,7 +265,7 @@ def test_router_refuses_other_traffic_to_itself(lab: Lab, family: int) -> None:
         outcome = lab.send("a", packet)
         assert outcome.drop == Drop.RESPONDER
         told(outcome, packet, router, unreachable(family, 3, 4))
-    other = {"proto": 47} if family == 4 else {"nh": 47}
+    other: dict[str, Any] = {"proto": 47} if family == 4 else {"nh": 47}
     silent = lab.send("a", to("a", router, **other) / payload(20))
     assert (silent.verdict, silent.drop) == (SHOT, Drop.RESPONDER)
 
@@ -340,4 +341,3 @@ def test_echo_request_to_a_router_needs_a_ttl(lab: Lab) -> None:
     assert lab.send("a", to("a", t.gateway("web"), ttl=1) / echo()).answered
     assert lab.send("a", to("a", t.gateway("web"), ttl=0) / echo()).verdict == SHOT
     assert lab.send("a", to("a", t.gateway("far"), ttl=1) / echo()).drop == Drop.TTL
-    assert ICMPv6EchoRequest not in to("a", t.gateway("web"))

@@ -188,4 +188,4 @@ def test_explosion_is_an_error_that_names_the_domain() -> None:
     with pytest.raises(CompileError, match="acme/shop") as caught:
         compiled(domain(policies=[ingress(*wide_rules, *narrow)]), endpoint(1))
     assert "CIDR" in caught.value.hint
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20  # seconds: refused, not worked through

@@ -33,7 +33,7 @@ def namespaces(tmp_path: Path) -> Iterator[Namespaces]:
 @pytest.fixture
 def make_namespace(namespaces: Namespaces) -> MakeNamespace:
     def make() -> Path:
-        name = f"t-datapath-{uuid.uuid4().hex[:8]}"
+        name = f"t-datapath-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         namespaces.ensure(name)
         return namespaces.path(name)
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from plumctl.errors import ExitCode, PlumError
+from plumctl.locate import socket_path
+
 HEAVY = {"pydantic", "ruamel", "rich", "daemon", "pyroute2"}
 # Typer 0.29 and later turn a command's arguments into values with pydantic.
 OF_TYPER = {"pydantic"}
@@ -146,3 +149,18 @@ def test_ctrl_c_is_quiet(environment: dict[str, str], tmp_path: Path) -> None:
         out, err = process.communicate(timeout=10)
         connection.close()
     assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_no_right_to_look_for_the_daemon_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(layout: object) -> list[Path]:
+        raise PermissionError(13, "Permission denied", "/run/plum/sandbox")
+
+    monkeypatch.delenv("PLUM_SOCKET", raising=False)
+    monkeypatch.setattr("plumctl.locate.DEFAULT_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr("plumctl.sandbox.layout.Layout.sockets", refuse)
+    with pytest.raises(PlumError) as refused:
+        socket_path()
+    assert refused.value.exit_code == ExitCode.NO_PERMISSION
+    assert "plum" in refused.value.hint

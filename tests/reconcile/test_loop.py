@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from daemon.model.manifest import read_manifests
+from daemon.model.object import Kind, Ref
 from daemon.reconcile.loop import Pace, Reconciler
 from daemon.reconcile.status import NodeStatus, State, status_key
 from daemon.responders.service import Responder
 from daemon.store.interface import Store, StoreError
 from daemon.store.open import open_store
-from daemon.zone.apply import apply
+from daemon.zone.apply import apply, delete
 from tests.reconcile.conftest import FakeHost
 
 NODE = {"kind": "node", "name": "n1", "spec": {"vtep": "192.0.2.1"}}
@@ -198,6 +199,18 @@ async def test_a_revision_nobody_confirms_is_reverted(store: Store) -> None:
         await put(store, web("web-1"), confirm_s=1)
         await until(lambda: host.devices)
         await until(lambda: not host.devices, 6)
+
+
+async def test_flows_of_a_removed_endpoint_are_purged(store: Store) -> None:
+    await put(store, *ZONE, web("web-1"))
+    host = FakeHost()
+    async with running(store, host) as reconciler:
+        await asyncio.wait_for(reconciler.ready.wait(), 5)
+        (slot,) = reconciler.names.slots
+        ref = Ref.parse(Kind.ENDPOINT, "acme/shop/web-1")
+        await delete(store, [ref], actor="test")
+        await until(lambda: slot in host.collected)
+        assert not host.devices
 
 
 async def test_a_lost_device_is_made_again_at_once(store: Store) -> None:
