@@ -154,6 +154,15 @@ static __always_inline const struct path *fresh_path(__u32 node, __u64 now)
 	return path;
 }
 
+/* The last way known, however old: for what the kernel cannot resolve for us
+ * (copies of a flood, ARP), and which must not end because plumd did. */
+static __always_inline const struct path *known_path(__u32 node)
+{
+	const struct path *path = bpf_map_lookup_elem(&plum_path, &node);
+
+	return path && path->refreshed ? path : NULL;
+}
+
 static __always_inline int set_path(struct __sk_buff *skb, const struct path *path)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
@@ -186,7 +195,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct confi
 		: write_outer6(skb, t, cfg->vtep, to->vtep);
 	if (rc)
 		return rc;
-	path = fresh_path(node, now);
+	path = t->ethertype == bpf_htons(ETH_P_ARP) ? known_path(node) : fresh_path(node, now);
 	if (path) {
 		rc = set_path(skb, path);
 		if (rc)
