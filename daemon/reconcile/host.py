@@ -90,8 +90,11 @@ class Host(Protocol):
         """Ifindex of the device with the address, if our program is on it; else 0."""
         ...
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
-        """Renew plum_path, by node index, from the kernel's routes and neighbours."""
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
+        """Renew plum_path, by node index, from the kernel's routes and neighbours.
+
+        Answers the nodes for which the kernel has no neighbour yet; it is asking.
+        """
         ...
 
     def dump(self, table: str) -> dict[bytes, bytes]: ...

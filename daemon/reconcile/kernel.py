@@ -222,7 +222,7 @@ class KernelHost:
             return 0
         return found.index
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         hops = NextHops(self._netlink).resolve(nodes.values())
         now = time.monotonic_ns()
         rows = {
@@ -232,6 +232,7 @@ class KernelHost:
         }
         if rows:
             self.write("plum_path", rows)
+        return {node for node, address in nodes.items() if address not in hops}
 
     # Rows
 

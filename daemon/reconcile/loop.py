@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from daemon.compiler.result import Names
+from daemon.model.base import Address
 from daemon.model.object import Kind
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.applier import Applier, Outcome
@@ -82,6 +83,8 @@ class Reconciler:
         self._retry_at: float | None = None
         self._retry_s = self._pace.retry_first
         self._freed: asyncio.Queue[int] = asyncio.Queue()
+        self._hops_due = asyncio.Event()
+        self._nodes: dict[int, Address] = {}  # others, by index
         self._published: NodeStatus | None = None
 
     async def run(self) -> None:
@@ -92,7 +95,7 @@ class Reconciler:
                 tasks.create_task(self._work())
                 tasks.create_task(self._purge())
                 tasks.create_task(self._every(self._pace.collect, self._collect))
-                tasks.create_task(self._every(self._pace.refresh, self._refresh))
+                tasks.create_task(self._keep_hops())
                 tasks.create_task(self._every(self._pace.confirm, self._revert_due))
         finally:
             self.worker.close()
@@ -155,6 +158,10 @@ class Reconciler:
             return
         self._take(outcome)
         self._schedule_retry(failed=bool(outcome.exceptions))
+        others = {n.id: n.spec.vtep for n in snapshot.nodes.values() if n.name != self.node}
+        if others != self._nodes:
+            self._nodes = others
+            self._hops_due.set()
         await self._publish()
         for slot in outcome.freed:
             self._freed.put_nowait(slot)
@@ -273,9 +280,26 @@ class Reconciler:
             except Exception as error:  # they end by themselves when they are idle
                 log.error("flows not purged", extra={"step": "purge", "error": str(error)})
 
-    async def _refresh(self) -> None:
-        others = {n.id: n.spec.vtep for n in self.snapshot.nodes.values() if n.name != self.node}
-        await self.worker.call(self._host.refresh, others)
+    async def _keep_hops(self) -> None:
+        """Next hops: at once for new nodes, soon again for those not found, else at the pace."""
+        pause_s = self._pace.refresh
+        while True:
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._hops_due.wait()
+                pause_s = self._pace.retry_first
+            except TimeoutError:
+                pause_s = min(pause_s * 2, self._pace.refresh)
+            self._hops_due.clear()
+            if not self.ready.is_set():
+                continue
+            try:
+                missing = await self.worker.call(self._host.refresh, self._nodes)
+            except Exception as error:  # the next round tries again
+                log.error("next hops not renewed", extra={"step": "refresh", "error": str(error)})
+                continue
+            if not missing:
+                pause_s = self._pace.refresh
 
     async def _revert_due(self) -> None:
         for seq in await due_confirms(self._store, self._clock()):

@@ -38,6 +38,7 @@ class FakeHost:
     refuse: dict[str, str] = field(default_factory=dict)  # path -> why no device
     refuse_open: dict[str, str] = field(default_factory=dict)
     refreshed: list[Mapping[int, Address]] = field(default_factory=list)
+    unresolved: set[int] = field(default_factory=set)
     settled: int = 0
     _next: int = 100
 
@@ -118,8 +119,9 @@ class FakeHost:
         self._call()
         return self.underlay_ifindex if self.underlay_guarded else 0
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         self.refreshed.append(dict(nodes))
+        return self.unresolved & nodes.keys()
 
     def dump(self, table: str) -> dict[bytes, bytes]:
         self._call()
