@@ -221,8 +221,8 @@ static __always_inline int check_outer(struct __sk_buff *skb, const struct confi
 	struct outer6 *o6 = data;
 	__be32 to[4];
 
-	if ((void *)(o4 + 1) > end)
-		return PASS;
+	if ((void *)(o4 + 1) > end || skb->vlan_present)
+		return PASS; /* what is tagged is for another device of the host */
 	if (o4->eth.h_proto == bpf_htons(ETH_P_IP)) {
 		if (o4->ip.version != 4 || o4->ip.ihl != 5 || o4->ip.protocol != IPPROTO_UDP ||
 		    o4->udp.dest != bpf_htons(VXLAN_PORT) || (o4->ip.frag_off & bpf_htons(0x3fff)))

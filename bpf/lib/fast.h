@@ -61,7 +61,8 @@ static __always_inline bool fast_l4(struct __sk_buff *skb, void *l4, void *end, 
 	if (o->proto == IPPROTO_UDP) {
 		struct udphdr *udp = l4;
 
-		if ((void *)(udp + 1) > end || l4_bytes < sizeof(*udp))
+		if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) ||
+		    bpf_ntohs(udp->len) > l4_bytes)
 			return false;
 		*sport = udp->source;
 		*dport = udp->dest;
@@ -214,7 +215,7 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 	__u64 now;
 	int rc;
 
-	if (data + ETH_HLEN + sizeof(struct iphdr) > end)
+	if (data + ETH_HLEN + sizeof(struct iphdr) > end || skb->vlan_present)
 		return FAST_MISS;
 	o.ethertype = eth->h_proto;
 	if (o.ethertype == bpf_htons(ETH_P_IP)) {

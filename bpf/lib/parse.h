@@ -296,6 +296,10 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct pkt *p)
 		if (p->l4_bytes < sizeof(udp) ||
 		    bpf_skb_load_bytes(skb, p->l4_off, &udp, sizeof(udp)) < 0)
 			rc = DROP(TRUNCATED);
+		else if (p->proto == IPPROTO_UDP && bpf_ntohs(udp.len) < sizeof(udp))
+			rc = DROP(MALFORMED);
+		else if (p->proto == IPPROTO_UDP && !p->frag && bpf_ntohs(udp.len) > p->l4_bytes)
+			rc = DROP(TRUNCATED);
 		p->sport = udp.source;
 		p->dport = udp.dest;
 		break;
@@ -331,6 +335,10 @@ static __always_inline int stage_parse(struct __sk_buff *skb, struct pkt *p)
 	int rc;
 
 	p->stage = STAGE_PARSE;
+	/* The kernel has taken the tag out of the frame (__netif_receive_skb_core)
+	 * and would put it back on the way out, on the outer frame too. */
+	if (skb->vlan_present)
+		return DROP(ETHERTYPE);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) < 0)
 		return DROP(TRUNCATED);
 	__builtin_memcpy(p->smac, eth.h_source, 6);

@@ -6,6 +6,7 @@ and it survives plumd.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,17 @@ class Links:
 
     def down(self, *indexes: int) -> None:
         self._kernel.request(*(_flags(index, 0) for index in indexes))
+
+    def hush(self, name: str, quiet: bool = True) -> None:
+        """Keep the host's own IPv6 off a device, or (not `quiet`) back to the host's default.
+
+        With it the host would answer its tenant on a link-local address, and tell the
+        tenant of itself by multicast reports. In the calling thread's namespace.
+        """
+        folder = Path("/proc/sys/net/ipv6/conf")
+        value = "1" if quiet else (folder / "default" / "disable_ipv6").read_text()
+        with contextlib.suppress(FileNotFoundError):  # below 1,280 bytes there is no IPv6
+            (folder / name / "disable_ipv6").write_text(value)
 
     def set_mtu(self, index: int, mtu: int) -> None:
         body = netlink.IFINFO.pack(0, 0, index, 0, 0) + netlink.u32(_MTU, mtu)

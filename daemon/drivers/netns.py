@@ -113,9 +113,13 @@ class Namespaces:
         try:
             _check(_libc.unshare(_CLONE_NEWNET), "make a network namespace")
             try:
-                source = b"/proc/thread-self/ns/net"
-                _check(_libc.mount(source, bytes(path), b"none", _MS_BIND, None), f"mount {path}")
-                (self._markers / name).write_text(f"{path.stat().st_ino}\n")
+                source = "/proc/thread-self/ns/net"
+                # The marker first: one whose maker died before it was marked would be nobody's.
+                (self._markers / name).write_text(f"{os.stat(source).st_ino}\n")
+                _check(
+                    _libc.mount(source.encode(), bytes(path), b"none", _MS_BIND, None),
+                    f"mount {path}",
+                )
             finally:
                 _check(_libc.setns(home, _CLONE_NEWNET), "return from a namespace")
         finally:
@@ -123,7 +127,9 @@ class Namespaces:
         return True
 
     def list_owned(self) -> list[str]:
-        return [marker.name for marker in self._markers.iterdir() if self._owned(marker.name)]
+        """Also those that a plumd which died half made or half deleted."""
+        names = [marker.name for marker in self._markers.iterdir()]
+        return [name for name in names if self._owned(name) or self._is_remnant(name)]
 
     def delete(self, name: str) -> bool:
         """Delete the namespace if it is ours; whether it was. Missing ones are no error."""
@@ -131,7 +137,8 @@ class Namespaces:
         if owned:
             path = self.path(name)
             _check(_libc.umount2(bytes(path), _MNT_DETACH), f"unmount {path}")
-            path.unlink()
+        if self._is_remnant(name):
+            self.path(name).unlink(missing_ok=True)
         (self._markers / name).unlink(missing_ok=True)
         return owned
 
@@ -149,6 +156,14 @@ class Namespaces:
         except (FileNotFoundError, ValueError):
             return False
         return marker == self._inode(name)
+
+    def _is_remnant(self, name: str) -> bool:
+        """A name of ours without a namespace."""
+        return (
+            (self._markers / name).exists()
+            and self._inode(name) is None
+            and self.path(name).exists()
+        )
 
 
 def _share(folder: Path) -> None:

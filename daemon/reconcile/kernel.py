@@ -132,6 +132,7 @@ class KernelHost:
             try:
                 if found.mtu != want.mtu:
                     self._links.set_mtu(found.ifindex, want.mtu)
+                self._links.hush(want.device)
                 if want.namespace:
                     self._configure(want, found)
                 ready[found.ifindex] = want.path
@@ -163,6 +164,7 @@ class KernelHost:
             try:
                 self._links.down(device.ifindex)
                 self._filters.detach(device.ifindex)
+                self._links.hush(device.name, quiet=False)
                 self._links.mark(device.name, "")
             except NetlinkError as error:
                 if error.errno != errno.ENODEV:

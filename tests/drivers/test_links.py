@@ -13,7 +13,7 @@ import pytest
 from daemon.drivers import links, netlink
 from daemon.drivers.links import Links, Veth
 from daemon.drivers.netlink import Message, Netlink, NetlinkError
-from daemon.drivers.netns import netlink_in
+from daemon.drivers.netns import entered, netlink_in
 
 pytestmark = pytest.mark.privileged
 
@@ -111,3 +111,20 @@ def test_device_names_are_short_and_differ() -> None:
     assert len(set(names)) == len(ids)
     assert names[:4] == ["pl0", "pl1", "plv", "pl10"]
     assert all(len(name) <= 15 for name in names)
+
+
+def test_host_keeps_silent_on_a_hushed_device(
+    kernel: Netlink, node: Path, make_namespace: MakeNamespace
+) -> None:
+    devices = Links(kernel)
+    workload = make_namespace()
+    made = devices.create(veth(workload))
+    with entered(node):
+        devices.hush("plt1")
+    devices.up(made.index)
+    ip(workload, "link", "set", "eth0", "up")  # without carrier no address would come
+    assert ip(node, "-6", "addr", "show", "dev", "plt1") == []
+    with entered(node):
+        devices.hush("plt1", quiet=False)
+        devices.hush("gone")
+    assert ip(node, "-6", "addr", "show", "dev", "plt1")

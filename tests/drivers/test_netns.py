@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemon.drivers import netns
 from daemon.drivers.links import Links, Veth
 from daemon.drivers.netlink import Netlink
 from daemon.drivers.netns import Inside, Namespaces, Route, addresses, configure, netlink_in
@@ -72,6 +73,37 @@ def test_name_left_without_a_namespace_is_used_again(namespaces: Namespaces) -> 
     assert not namespaces.exists(NAME)
     assert namespaces.ensure(NAME)
     assert namespaces.exists(NAME)
+
+
+def test_half_deleted_namespace_is_listed_and_goes(namespaces: Namespaces) -> None:
+    """What a plumd leaves that dies between unmounting and removing the name."""
+    namespaces.ensure(NAME)
+    subprocess.run(["umount", "-l", namespaces.path(NAME)], check=True)
+    assert namespaces.list_owned() == [NAME]
+    namespaces.delete(NAME)
+    assert not namespaces.path(NAME).exists() and namespaces.list_owned() == []
+
+
+def test_namespace_is_marked_before_it_has_its_name(
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plumd may die right after the mount."""
+
+    class Died(Exception):
+        pass
+
+    def mount_and_die(*arguments: Any) -> int:
+        result = real(*arguments)
+        if str(arguments[1]).find(NAME) >= 0:
+            raise Died
+        return int(result)
+
+    real = netns._libc.mount
+    monkeypatch.setattr(netns._libc, "mount", mount_and_die)
+    with pytest.raises(Died):
+        namespaces.ensure(NAME)
+    assert namespaces.list_owned() == [NAME]
+    assert namespaces.delete(NAME)
 
 
 def test_workload_finds_its_addresses_and_routes(

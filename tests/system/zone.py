@@ -288,6 +288,9 @@ class Zone:
         """Output of a program that ran on a node."""
         return Guest(node, self.layout.namespace(node)).run(*argv)
 
+    def mac_of(self, node: str, device: str) -> str:
+        return self.on(node, "ip", "-o", "link", "show", device).split("link/ether ")[1][:17]
+
     def device(self, path: str) -> str:
         """Name of an endpoint's device on its node."""
         node = self.view(path).spec["node"]
