@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,12 @@ class Node:
 
 def command(node: Node) -> list[str]:
     """How plumd is started in a node's namespace."""
-    raise ContenderFailed(f"{node.name}: plumd has no command line yet")
+    return [
+        *("nsenter", f"--net=/run/netns/{node.netns}", "--", sys.executable, "-m", "daemon"),
+        *("--node", node.name, "--store", str(node.store), "--underlay", "under0"),
+        *("--run-dir", str(node.directory), "--state-dir", str(node.directory)),
+        *("--socket", str(node.socket), "--pin-dir", str(node.pins)),
+    ]
 
 
 @dataclass
