@@ -47,9 +47,13 @@ class FakeHost:
         if self.fail_at is not None and self.calls == self.fail_at:
             raise Broken(5, "injected")
 
-    def survey(self) -> dict[str, Found]:
+    def survey(self, ifindexes: Collection[int] | None = None) -> dict[str, Found]:
         self._call()
-        return dict(self.devices)
+        return {
+            path: found
+            for path, found in self.devices.items()
+            if ifindexes is None or found.ifindex in ifindexes
+        }
 
     def make(self, wants: Sequence[Want]) -> dict[str, Found | HostError]:
         self._call()
@@ -126,6 +130,10 @@ class FakeHost:
     def dump(self, table: str) -> dict[bytes, bytes]:
         self._call()
         return dict(self.tables[table])
+
+    def image(self, table: str, keys: Iterable[bytes]) -> bytes:
+        self._call()
+        return repr(sorted(self.tables[table].items())).encode()
 
     def write(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         self._call()
