@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.loadtool import Ends
 from bench.manifests import ROUTER_MAC, TENANT, Manifest, domain, endpoint
-from bench.netns import ip, namespaces
+from bench.netns import ip, namespaces, netns_path
 from bench.topology import (
     CLIENT,
     ENDPOINT_MTU_BYTES,
@@ -43,6 +43,7 @@ NAME = "plum"
 START_TIMEOUT_S = 20.0
 PROGRAM_TIMEOUT_S = 60.0
 PINS = Path("/sys/fs/bpf")
+ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Node:
     def start(self) -> None:
         """Start plumd and wait until its API answers."""
         with (self.directory / "plumd.log").open("ab") as log:
-            self.process = subprocess.Popen(command(self), stdout=log, stderr=log)
+            environment = {**os.environ, "PYTHONPATH": ROOT}
+            self.process = subprocess.Popen(command(self), stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
@@ -100,12 +102,13 @@ class Node:
 
 
 def command(node: Node) -> list[str]:
-    """How plumd is started in a node's namespace."""
+    """How plumd is started in a node's namespace: nsenter becomes it, and keeps bpffs in sight."""
     return [
-        *("nsenter", f"--net=/run/netns/{node.netns}", "--", sys.executable, "-m", "daemon"),
+        *("nsenter", f"--net={netns_path(node.netns)}", "--"),
+        *(sys.executable, "-P", "-m", "daemon"),  # -P: never a `daemon` of the current directory
         *("--node", node.name, "--store", str(node.store), "--underlay", "under0"),
         *("--run-dir", str(node.directory), "--state-dir", str(node.directory)),
-        *("--socket", str(node.socket), "--pin-dir", str(node.pins)),
+        *("--socket", str(node.socket), "--pin-dir", str(node.pins), "--log-level", "warning"),
     ]
 
 

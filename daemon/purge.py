@@ -29,12 +29,12 @@ def purge(node: str, run_dir: Path, pin_dir: Path) -> None:
     with Netlink() as kernel:
         links, filters = Links(kernel), Filters(kernel)
         owned = links.list_owned(node)
-        adopted = [link for link in owned.values() if link.tap or not link.name.startswith("pl")]
-        made = [link.index for link in owned.values() if link not in adopted]
+        made = [link.index for link in owned.values() if link.made]
         idle = links.find(GRO_DEVICE)
         links.delete(*made, *([idle.index] if idle else []))
-        for link in adopted:
+        for link in (link for link in owned.values() if not link.made):
             links.down(link.index)
+            links.hush(link.name, quiet=False)
             links.mark(link.name, "")
         found = filters.attached([link.index for link in links.list()])
         filters.detach(*(index for index, filter in found.items() if filter.name in OURS))

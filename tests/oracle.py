@@ -184,6 +184,8 @@ class Oracle:
         spoof = self.spoofed(source, packet)
         if spoof:
             return {Fate(spoof)}
+        if packet.src == packet.dst:
+            return {Fate("MALFORMED")}
         bridge, node = source.spec.bridge, source.spec.node
         found = self.owner_of_mac(bridge, packet.dmac, node)
         if found and found.router:
@@ -332,6 +334,8 @@ class Oracle:
             return Fate("FLOOD_OFF")
         if packet.length > self.mtu(bridge.name):
             return Fate("MTU")
+        if _unrelated(packet):
+            return Fate("ICMP_UNRELATED")
         allowed, egress = self.decide(source, "egress", packet.dst, packet, source.spec.node)
         if not allowed:
             return Fate("POLICY_EGRESS", egress=egress)

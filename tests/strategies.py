@@ -57,6 +57,7 @@ class _Maker:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.next_id = self.random.randrange(1, 1000)
+        self.underlay = self.random.choice(("192.168.9.{}",) * 4 + ("2001:db8:ffff::{:x}",))
 
     def new_id(self) -> int:
         self.next_id += 1
@@ -69,7 +70,7 @@ class _Maker:
         return self.random.sample(list(choices), min(self.random.randint(low, high), len(choices)))
 
     def node(self, number: int) -> Node:
-        vtep = f"192.168.9.{number}" if self.chance(0.8) else f"2001:db8:ffff::{number:x}"
+        vtep = self.underlay.format(number)
         spec = NodeSpec(vtep=ip_address(vtep), underlay_mtu=self.random.choice((1500, 1500, 1600)))
         return Node(name=f"n{number}", id=number, spec=spec)
 

@@ -64,6 +64,8 @@ def _workload(zone: Zone, netns: str, device: str, subnet: int) -> Iterator[Mani
         plum.prepare(netns, 4, subnet, 1)
         yield manifest
         zone.delete([manifest])
+        # The end of its namespace would take it along, but only some time later.
+        ip(node.netns, f"link delete {device}")
 
 
 def _first_packet_ms(zone: Zone, prefix: str, number: int) -> float:

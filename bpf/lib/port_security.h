@@ -80,8 +80,8 @@ static __always_inline int stage_port_security(struct pkt *p, const struct ep *e
 		return rc;
 	if (may_lack_source(p))
 		return mac_equal(p->smac, ep->mac) ? NEXT : DROP(SOURCE_MAC);
-	if (source_allowed(p->in_slot, p->smac, p->saddr))
-		return NEXT;
+	if (source_allowed(p->in_slot, p->smac, p->saddr)) /* a host keeps what it says to itself */
+		return addr_equal(p->saddr, p->daddr) ? DROP(MALFORMED) : NEXT;
 	return source_allowed(p->in_slot, ep->mac, p->saddr) ? DROP(SOURCE_MAC)
 							     : DROP(SOURCE_ADDRESS);
 }

@@ -8,6 +8,7 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
 3. PORT_SECURITY: a packet only a network's servers send: ROGUE_DHCP, ROGUE_RA.
    Longest match of slot, source MAC and address in plum_source, else SOURCE_MAC
    if the address is right with the endpoint's own MAC, and SOURCE_ADDRESS if not.
+   Source and destination the same: MALFORMED.
 4. Destination MAC on the bridge: of an endpoint, BRIDGE; of a router, ROUTE; with
    the group bit or of nobody, FLOOD, or FLOOD_OFF where the bridge does not.
 5. ROUTE, at each router, at most 4 in a row, else ROUTE_LOOP:
@@ -26,7 +27,7 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    Elsewhere: ENCAPSULATE with the VNI of the bridge, and on that node VNI, then
    the destination MAC (NOT_HERE if not of a local endpoint) and INGRESS_POLICY.
 
-A flooded packet passes MTU and 8 once, and 9 for each member of the replication
+A flooded packet passes MTU, 7 and 8 once, and 9 for each member of the replication
 list but the sender; a MAC that nobody has on the receiving node either goes to
 its local members, or is FLOOD_OFF. ARP, neighbour and router solicitations and
 DHCP requests are answered after 3, IGMP and MLD end in FLOOD; they open no
@@ -145,6 +146,8 @@ class _Walk:
         if not rows.may_send(ep.slot, smac, self._src):
             own = rows.may_send(ep.slot, ep.mac, self._src)
             raise _Dropped(Drop.SOURCE_MAC if own else Drop.SOURCE_ADDRESS)
+        if packet.src == packet.dst:
+            raise _Dropped(Drop.MALFORMED)
 
     def _route(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
         for _ in range(MAX_ROUTERS):
@@ -208,10 +211,13 @@ class _Walk:
         if action is PolicyAction.DENY or (action is PolicyAction.NONE and not default):
             raise _Dropped(Drop.POLICY_EGRESS)
 
-    def _out(self, rows: Lookup, ep: Ep, vni: int, port: Port) -> Prediction:
+    def _flow_lookup(self) -> None:
         self._step(Stage.FLOW_LOOKUP, "new")
         if self._packet.icmp_type in _UNRELATED.get(self._packet.protocol, ()):
             raise _Dropped(Drop.ICMP_UNRELATED)
+
+    def _out(self, rows: Lookup, ep: Ep, vni: int, port: Port) -> Prediction:
+        self._flow_lookup()
         self._egress(rows, ep, vni)
         if not port.node:
             return self._deliver(rows, port.ifindex)
@@ -257,6 +263,7 @@ class _Walk:
         if bridge is None or not bridge.flags & BridgeFlag.FLOOD:
             raise _Dropped(Drop.FLOOD_OFF)
         self._check_out(rows, ep.vni, None)
+        self._flow_lookup()
         self._egress(rows, ep, ep.vni)
         members = [(member.node, member.ifindex) for member in rows.flood(ep.vni)]
         return self._copies([member for member in members if member != (0, ifindex)], ep.vni)

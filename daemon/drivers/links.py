@@ -27,6 +27,8 @@ _SKIP_STATS = netlink.u32(_EXT_MASK, 1 << 3)
 _ENODEV = 19
 #: Device group ("plum" in ASCII) that only devices about to be deleted are in.
 _DOOMED = 0x706C756D
+#: Device group of the pairs we made: what else has our alias was only adopted.
+_MADE = 0x706C6D64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Link:
     running: bool  # has carrier
     alias: str
     peer_index: int  # of a veth: ifindex in the other end's namespace
+    made: bool  # by us, not adopted
 
     @property
     def tap(self) -> bool:
@@ -176,6 +179,7 @@ def _new_veth(pair: Veth, namespace: int) -> Message:
         netlink.IFINFO.pack(0, 0, 0, 0, 0)
         + netlink.text(_IFNAME, pair.name)
         + netlink.attribute(_ADDRESS, host_mac(pair.peer_mac))
+        + netlink.u32(_GROUP, _MADE)
         + both
         + netlink.nested(_LINKINFO, netlink.text(_INFO_KIND, "veth"), info)
     )
@@ -217,4 +221,5 @@ def _link(body: bytes) -> Link:
         running=bool(flags & _IFF_RUNNING),
         alias=netlink.string(values.get(_ALIAS, b"")),
         peer_index=int.from_bytes(values.get(_LINK, b""), "little"),
+        made=int.from_bytes(values.get(_GROUP, b""), "little") == _MADE,
     )

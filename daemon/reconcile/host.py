@@ -52,6 +52,7 @@ class Found:
     guarded: bool  # our program is on its ingress
     tap: bool = False
     peer_index: int = 0  # of a veth, in its own namespace
+    made: bool = False  # by us, not adopted
 
 
 class Host(Protocol):

@@ -95,6 +95,8 @@ class KernelHost:
         stale = self._links.find(want.device)  # half made by a daemon that died
         if stale is None:
             raise HostError(f"namespace {want.namespace} already has a device {want.inner}")
+        if not stale.made:
+            raise HostError(f"somebody else's device {want.device} is in the way")
         self._links.delete(stale.index)
         return self._links.create(pair)
 
@@ -157,9 +159,8 @@ class KernelHost:
         netns.configure(path, want.inner, found.peer_index, want.inside)
 
     def remove(self, found: Mapping[str, Found]) -> None:
-        adopted = [d for d in found.values() if d.tap or not d.name.startswith("pl")]
-        made = [device.ifindex for device in found.values() if device not in adopted]
-        self._links.delete(*made)
+        self._links.delete(*(device.ifindex for device in found.values() if device.made))
+        adopted = [device for device in found.values() if not device.made]
         for device in adopted:  # down first: without our filter it would reach the host
             try:
                 self._links.down(device.ifindex)
@@ -266,4 +267,5 @@ def _found(link: Link, guarded: bool) -> Found:
         guarded=guarded,
         tap=link.tap,
         peer_index=link.peer_index,
+        made=link.made,
     )

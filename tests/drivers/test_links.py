@@ -128,3 +128,17 @@ def test_host_keeps_silent_on_a_hushed_device(
         devices.hush("plt1", quiet=False)
         devices.hush("gone")
     assert ip(node, "-6", "addr", "show", "dev", "plt1")
+
+
+def test_pairs_we_made_are_told_from_devices_we_adopted(
+    kernel: Netlink, node: Path, make_namespace: MakeNamespace
+) -> None:
+    devices = Links(kernel)
+    assert devices.create(veth(make_namespace())).made
+    ip(node, "link", "add", "plug0", "type", "veth", "peer", "plug1")
+    devices.mark("plug0", "plum:n1:acme/shop/web-2")
+    owned = devices.list_owned("n1")
+    assert {path: link.made for path, link in owned.items()} == {
+        "acme/shop/web-1": True,
+        "acme/shop/web-2": False,
+    }

@@ -1,0 +1,265 @@
+"""Random zones on real maps: what the loaded datapath does with a packet.
+
+Three nodes, each with maps of its own, in one process: a packet runs through
+plum_from_ep of its sender's node, and if it leaves by a tunnel, the frame it
+became runs through plum_from_ul of the node it is addressed to. The answer is a
+`Fate`, the same words that the oracle uses.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP
+from scapy.packet import Raw
+
+from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, EpStat, Index, RuleKey
+from daemon.abi import Path as PathRow
+from daemon.compiler.node import compile_node
+from daemon.compiler.order import changes
+from daemon.compiler.packet import Packet
+from daemon.compiler.result import Compiled, Rows, Runtime
+from daemon.datapath.loader import Datapath, load
+from daemon.datapath.testrun import run_packet
+from tests.bpf.lab import REDIRECT, SHOT, Namespace
+from tests.oracle import Fate
+from tests.strategies import Zone
+
+NODES = 3
+SLOTS = 32
+FIRST_DEVICE = 100  # where tests/strategies.py starts
+STRANGER, UNDERLAY = 90, 91
+SIZES = {
+    "plum_epoch": SLOTS,
+    "plum_quota": SLOTS,
+    "plum_ep_stat": SLOTS,
+    "plum_punt_rate": SLOTS,
+    "plum_flow4": 4096,
+    "plum_flow6": 4096,
+    "plum_frag": 256,
+    "plum_punt": 8192,
+}
+MACS = (b"\x02\xff\0\0\0\x01", b"\x02\xff\0\0\0\x02")
+TUNNEL_HEAD = {4: 50, 6: 70}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one program did with one frame."""
+
+    verdict: int
+    frame: bytes
+    drops: dict[int, Drop]  # by slot
+    hits: Counter[int]  # by rule
+    received: set[int]  # slots
+    sent: set[int]
+
+
+class Machine:
+    """One node: the datapath, loaded, and the rows it holds now."""
+
+    def __init__(self, pins: Path, program: Path) -> None:
+        self.datapath: Datapath = load(pins, [program], SIZES)
+        self.rows: Rows = {}
+        self.compiled: Compiled | None = None
+
+    def program(self, compiled: Compiled) -> None:
+        """From the last zone to this one as the reconciler does it, make before break."""
+        for write in changes(self.rows, compiled.rows):
+            table = self.datapath.maps[write.map]
+            if write.value is None:
+                table.delete(write.key.pack())
+            else:
+                table.update(write.key.pack(), write.value.pack())
+        self.rows = compiled.rows
+        self.compiled = compiled
+
+    def forget_flows(self) -> None:
+        for name in ("plum_flow4", "plum_flow6", "plum_drop", "plum_rule_stat"):
+            table = self.datapath.maps[name]
+            table.delete_many(table.dump())
+        self.datapath.maps["plum_quota"].delete_many(Index(i).pack() for i in range(SLOTS))
+        row = PathRow((1 << 63) - 1, UNDERLAY, *MACS)  # fresh for ever
+        for node in range(1, NODES + 1):
+            self.datapath.maps["plum_path"].update(Index(node).pack(), row.pack())
+
+    def run(self, program: str, frame: bytes, ifindex: int) -> Seen:
+        maps = self.datapath.maps
+        result = run_packet(self.datapath.programs[program].fd, frame, ifindex=ifindex)
+        drops = {}
+        for key in maps["plum_drop"].dump():
+            drop = DropKey.unpack(key)
+            drops[drop.slot] = Drop(drop.reason)
+            maps["plum_drop"].delete(key)
+        hits: Counter[int] = Counter()
+        for key, value in maps["plum_rule_stat"].dump().items():
+            hits[RuleKey.unpack(key).rule] += struct.unpack("<Q", value)[0]
+            maps["plum_rule_stat"].delete(key)
+        received, sent = set(), set()
+        for key, value in maps["plum_ep_stat"].dump().items():
+            slot, stat = Index.unpack(key)[0], EpStat.unpack(value)
+            received |= {slot} if stat.rx_packets else set()
+            sent |= {slot} if stat.tx_packets else set()
+            maps["plum_ep_stat"].delete(key)
+        return Seen(result.retval, result.data, drops, hits, received, sent)
+
+
+class World:
+    """The machines and the devices they share: ifindexes are per node in the rows,
+    so one namespace with each number serves all."""
+
+    def __init__(self, pins: Path, program: Path) -> None:
+        self._namespace = Namespace()
+        with self._namespace.entered(), IPRoute() as ip:
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            wanted = [STRANGER, UNDERLAY, *range(FIRST_DEVICE, FIRST_DEVICE + 16)]
+            for index in wanted:
+                names = (f"d{index}", f"p{index}")
+                ip.link("add", ifname=names[0], index=index, kind="veth", peer={"ifname": names[1]})
+                assert socket.if_nametoindex(names[0]) == index
+                for name in names:
+                    ip.link("set", ifname=name, state="up", mtu=9000)
+        self.machines = {n: Machine(pins / f"n{n}", program) for n in range(1, NODES + 1)}
+
+    def close(self) -> None:
+        for machine in self.machines.values():
+            machine.datapath.close()
+        self._namespace.close()
+
+    def program(self, given: Zone) -> None:
+        """The zone's rows on every node; nodes it does not have keep the last one's."""
+        self.zone = given
+        self.rules: dict[int, str] = {0: ""}
+        for name, node in given.snapshot.nodes.items():
+            compiled = compile_node(given.snapshot, name, given.devices, Runtime(UNDERLAY))
+            assert not compiled.errors
+            self.machines[node.id].program(compiled)
+            self.rules |= {number: rule for number, (_, rule) in compiled.names.rules.items()}
+        self.nodes = {ip_address(str(n.spec.vtep)): n.id for n in given.snapshot.nodes.values()}
+
+    def forget_flows(self) -> None:
+        for machine in self.machines.values():
+            machine.forget_flows()
+
+    def send(self, sender: str, frame: bytes) -> tuple[Fate, bytes, Counter[str]]:
+        """What becomes of it, the frame as it arrives, and the rules that were asked."""
+        with self._namespace.entered():
+            return self._send(sender, frame)
+
+    def _send(self, sender: str, frame: bytes) -> tuple[Fate, bytes, Counter[str]]:
+        node = self.zone.snapshot.nodes[self.zone.snapshot.endpoints[sender].spec.node].id
+        device = self.zone.devices.get(sender)
+        machine = self.machines[node]
+        seen = machine.run("plum_from_ep", frame, device.ifindex if device else STRANGER)
+        hits = self._names(seen)
+        if seen.verdict == SHOT and not self._own_drop(seen, sender):
+            return self._flooded(node, seen), frame, hits
+        if seen.drops:
+            (reason,) = set(seen.drops.values())
+            return Fate(reason.name), frame, hits
+        assert seen.verdict == REDIRECT, seen
+        if seen.received:
+            return self._delivered(node, seen), seen.frame, hits
+        if not seen.sent:
+            return Fate("answered"), seen.frame, hits
+        far, inner = self._through_tunnel(seen.frame)
+        over = self.machines[far].run("plum_from_ul", seen.frame, UNDERLAY)
+        hits += self._names(over)
+        if over.verdict == SHOT:
+            return self._ended(far, over), inner, hits
+        return self._delivered(far, over), over.frame, hits
+
+    def _own_drop(self, seen: Seen, sender: str) -> bool:
+        own = {self.zone.snapshot.endpoints[sender].slot, DROP_SLOT_NODE}
+        return bool(own & seen.drops.keys())
+
+    def _names(self, seen: Seen) -> Counter[str]:
+        return Counter({self.rules[rule]: count for rule, count in seen.hits.items()})
+
+    def _path(self, node: int, slot: int) -> str:
+        compiled = self.machines[node].compiled
+        assert compiled
+        return compiled.names.slots[slot]
+
+    def _delivered(self, node: int, seen: Seen) -> Fate:
+        (slot,) = seen.received
+        packet = Ether(seen.frame)
+        ttl = packet[IP].ttl if IP in packet else packet[IPv6].hlim
+        return Fate("delivered", self._path(node, slot), smac=packet.src, dmac=packet.dst, ttl=ttl)
+
+    def _flooded(self, node: int, seen: Seen) -> Fate:
+        """Copies for members on this node; those of others are sent to the underlay."""
+        copies = [(self._path(node, slot), "delivered", None) for slot in seen.received]
+        copies += [(self._path(node, s), drop.name, None) for s, drop in seen.drops.items()]
+        return Fate("flooded", copies=tuple(sorted(copies)))
+
+    def _ended(self, node: int, seen: Seen) -> Fate:
+        """On the far node: one drop, or copies where the MAC is not known."""
+        reason = next(iter(seen.drops.values()), None)
+        if reason is None or seen.received:
+            return self._flooded(node, seen)
+        if DROP_SLOT_NODE in seen.drops:
+            return Fate(reason.name)
+        return self._flooded(node, seen)._replace(what=reason.name)
+
+    def _through_tunnel(self, frame: bytes) -> tuple[int, bytes]:
+        version = frame[14] >> 4
+        address = frame[30:34] if version == 4 else frame[38:54]
+        target = ip_address(address)
+        return self.nodes[target], frame[TUNNEL_HEAD[version] :]
+
+
+def frame_of(packet: Packet, tcp_flags: str = "S", seq: int = 1000, ack: int = 0) -> bytes | None:
+    """The packet on the wire; None for what has no such form (IPv6 with protocol 0)."""
+    l4: Any
+    if packet.protocol == 6:
+        l4 = TCP(sport=packet.sport, dport=packet.dport, flags=tcp_flags, seq=seq, ack=ack)
+    elif packet.protocol == 17:
+        l4 = UDP(sport=packet.sport, dport=packet.dport)
+    elif packet.protocol == 132:
+        l4 = SCTP(sport=packet.sport, dport=packet.dport)
+    elif packet.protocol in (1, 58):
+        identifier = packet.dport if packet.icmp_type in (0, 129) else packet.sport
+        header = struct.pack("!BBHHH", packet.icmp_type, packet.icmp_code, 0, identifier, 1)
+        l4 = Raw(header)
+    else:
+        l4 = Raw(b"")
+    if packet.src.version == 4:
+        ip = IP(src=str(packet.src), dst=str(packet.dst), ttl=packet.ttl, proto=packet.protocol)
+        ip.flags = "DF"
+        head = 20
+    else:
+        if packet.protocol == socket.IPPROTO_HOPOPTS:
+            return None
+        ip = IPv6(src=str(packet.src), dst=str(packet.dst), hlim=packet.ttl, nh=packet.protocol)
+        head = 40
+    filler = max(0, packet.length - head - len(l4))
+    return bytes(Ether(src=packet.smac, dst=packet.dmac) / ip / l4 / Raw(bytes(filler)))
+
+
+def reply_to(packet: Packet, arrived: bytes) -> Packet:
+    """The answer to a packet as it arrived, sent back the way its frame came."""
+    frame = Ether(arrived)
+    answer = {8: 0, 128: 129}.get(packet.icmp_type, packet.icmp_type)
+    return replace(
+        packet,
+        smac=frame.dst,
+        dmac=frame.src,
+        src=packet.dst,
+        dst=packet.src,
+        sport=packet.dport,
+        dport=packet.sport,
+        icmp_type=answer,
+        ttl=64,
+        length=60,
+    )
