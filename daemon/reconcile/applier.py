@@ -16,7 +16,7 @@ from daemon.reconcile.host import Found, Host, HostError, Want
 from daemon.reconcile.keeping import Keeper
 from daemon.reconcile.plan import Op, Write, perform, plan, summary
 from daemon.reconcile.status import Exceptional, State
-from daemon.reconcile.tables import EP, Tables, endpoints_by_slot, ep_key, pack
+from daemon.reconcile.tables import EP, Tables, endpoints_by_slot, ep_key
 from daemon.reconcile.wants import Memory, fits, wants_of
 from daemon.responders.derive import facts_of
 from daemon.responders.facts import Facts
@@ -91,7 +91,7 @@ class Applier:
             exceptions.append(_exception(Kind.DOMAIN, domain, reason))
             for path in _local(snapshot, self._node, domain):
                 troubles.setdefault(path, HostError(f"domain {domain}: {refusal.message}"))
-        desired = pack(compiled.rows)
+        desired = compiled.packed
         self._renew_owners(before, desired)
         self._execute(plan(desired, actual), actual)
         troubles |= self._open(wants, found, desired)
