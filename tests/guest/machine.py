@@ -22,6 +22,7 @@ MARK = "@@plum"
 POLL_S = 0.1
 _RESULT = re.compile(rf"^{MARK} begin (\d+)\n(.*?)^{MARK} end \1 (\d+)$", re.M | re.S)
 _FACT = re.compile(rf"^{MARK} fact (\w+)=(.*)$", re.M)
+_OFFLOADS = ("csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "host_tso4", "host_tso6")
 
 
 class GuestError(Exception):
@@ -54,6 +55,16 @@ class Tap:
     device: str
     mac: str
     netns: Path | None = None  #: where the tap is; None: here
+    offloads: bool = True  #: virtio's: checksums left to others, segments beyond the MTU
+
+    def arguments(self, number: int) -> list[str]:
+        # vnet_hdr: a header with each frame says what is left to do on it (virtio_net.h).
+        header = "on" if self.offloads else "off"
+        backend = f"tap,id=net{number},ifname={self.device},script=no,downscript=no"
+        device = f"virtio-net-pci,netdev=net{number},mac={self.mac},romfile="
+        if not self.offloads:
+            device += "".join(f",{name}=off" for name in _OFFLOADS)
+        return ["-netdev", f"{backend},vnet_hdr={header}", "-device", device]
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,7 @@ class Machine:
         command += ["-serial", f"file:{console}", "-kernel", str(self.kernel.image)]
         command += ["-initrd", str(initrd), "-append", line]
         for number, tap in enumerate(self.taps):
-            backend = f"tap,id=net{number},ifname={tap.device},script=no,downscript=no"
-            command += ["-netdev", backend]
-            command += ["-device", f"virtio-net-pci,netdev=net{number},mac={tap.mac},romfile="]
+            command += tap.arguments(number)
         for disk in self.disks:
             command += ["-drive", f"file={disk.image},format=raw,if=virtio,snapshot=on"]
         namespaces = {tap.netns for tap in self.taps if tap.netns}
