@@ -66,6 +66,8 @@ uint64_t now_ns(void);
 void sleep_until(uint64_t when_ns);
 int open_socket(const struct options *options, int type, bool bind_it);
 int connect_tcp(const struct options *options);
+void deepen_receive_buffer(int fd);
+
 void set_receive_timeout(int fd, uint32_t timeout_ms);
 /* Print what and errno, exit 2: the tool could not measure. */
 __attribute__((noreturn)) void die(const char *what);

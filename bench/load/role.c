@@ -123,6 +123,16 @@ void set_receive_timeout(int fd, uint32_t timeout_ms)
 		die("SO_RCVTIMEO");
 }
 
+/* Deep enough that a receiver off its CPU for a while loses nothing: what is lost
+ * then was lost on the way. */
+void deepen_receive_buffer(int fd)
+{
+	int bytes = 32 << 20;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
+		die("SO_RCVBUFFORCE");
+}
+
 int open_socket(const struct options *options, int type, bool bind_it)
 {
 	int fd = socket(options->address.ss_family, type | SOCK_CLOEXEC, 0);

@@ -52,6 +52,7 @@ static void receive(struct pair *pair)
 	uint64_t last_ns = 0, highest = 0;
 	struct packet packet;
 
+	deepen_receive_buffer(fd);
 	set_receive_timeout(fd, 20);
 	listening(pair);
 	for (;;) {

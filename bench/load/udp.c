@@ -65,11 +65,8 @@ static void receive(struct pair *pair)
 	struct mmsghdr batch[BATCH];
 	struct iovec vector[BATCH];
 	char scrap[MAX_SIZE];
-	int bytes = 32 << 20;
 
-	/* Deep enough that a receiver off its CPU for some ms loses nothing. */
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
-		die("SO_RCVBUFFORCE");
+	deepen_receive_buffer(fd);
 	set_receive_timeout(fd, 50);
 	batch_of(batch, vector, scrap, sizeof(scrap));
 	listening(pair);
