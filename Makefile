@@ -13,7 +13,7 @@ help:
 	@echo "make lint        ruff, mypy, clang-format, each BPF header by itself"
 	@echo "make bpf         compile the BPF programs, generate daemon/abi.py"
 	@echo "make bench       measure against other ways to do it (ARGS=--quick)"
-	@echo "make test-clean  make test and make demo on a bare Debian 12, in a chroot"
+	@echo "make test-clean  make test and make demo on a bare Debian 12"
 	@echo "make clean       remove what these made, the sandbox first"
 
 demo: packages $(READY) bpf bpffs

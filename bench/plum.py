@@ -100,6 +100,11 @@ class Node:
         kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
         return kib * 1024 / 1e6
 
+    def cpu_s(self) -> float:
+        """Seconds of processor that all its threads have used."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((one / "schedstat").read_text().split()[0]) for one in threads) / 1e9
+
 
 def command(node: Node) -> list[str]:
     """How plumd is started in a node's namespace: nsenter becomes it, and keeps bpffs in sight."""
@@ -200,8 +205,8 @@ def prepare(netns: str, version: int, subnet: int, host: int) -> None:
     ip(netns, f"link set eth0 mtu {ENDPOINT_MTU_BYTES} up")
     give_address(netns, "eth0", version, subnet, host)
     know(netns, "eth0", version, subnet, ROUTER_HOST, ROUTER_MAC)
-    family = "-6 " if version == 6 else ""
-    ip(netns, f"{family}route add default via {address(version, subnet, ROUTER_HOST)}")
+    everything = "0.0.0.0/0" if version == 4 else "::/0"
+    ip(netns, f"route add {everything} via {address(version, subnet, ROUTER_HOST)}")
 
 
 @contextmanager

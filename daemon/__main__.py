@@ -33,6 +33,9 @@ from daemon.store.open import open_store
 
 log = logging.getLogger(__name__)
 
+#: A request goes through half a dozen threads; each waits this long for one that computes.
+SWITCH_S = 0.0005
+
 EXIT_FAILURE = 1
 EXIT_NOT_ROOT = 77  # sysexits.h: EX_NOPERM
 
@@ -57,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def serve(options: Options) -> None:
     """Until SIGTERM or SIGINT. The kernel goes on forwarding after it."""
+    sys.setswitchinterval(SWITCH_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +100,7 @@ async def serve(options: Options) -> None:
 
         def heard(event: Event) -> None:
             gone = (Change.LINK_GONE, Change.FILTER_GONE, Change.OVERRUN)
-            reconciler.device_event(urgent=event.change in gone)
+            reconciler.device_event(event.index, urgent=event.change in gone)
 
         monitor = Monitor(heard)
         stack.callback(monitor.close)

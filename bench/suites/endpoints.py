@@ -11,13 +11,14 @@ from bench.loadtool import Ends, LoadFailed, Probe
 from bench.manifests import Manifest, domain, endpoint, many_endpoints
 from bench.netns import ip, namespaces
 from bench.plan import Plan
-from bench.plum import Zone
+from bench.plum import Node, Zone
 from bench.result import Measurement, at_most
 from bench.stats import percentile
 from bench.topology import OPEN_PORT, address, make_devices
 
 COUNT = 1000
 RULES = 10
+CALM_S = 3.0
 #: Subnets 1 and 2 hold the two ends of the first packet, these the thousand.
 FILLED_SUBNETS = tuple(range(10, 15))
 
@@ -39,6 +40,7 @@ def run(plan: Plan) -> list[Measurement]:
         zone.apply(fill)
         programmed_s = time.monotonic() - started
         full_mb = node.resident_mb()
+        rest = _rest_percent(node, plan.seconds * 5)
         with _workload(zone, f"{prefix}-s", "server", subnet=2) as server:
             zone.apply([server])
             first_ms = tuple(_first_packet_ms(zone, prefix, n) for n in range(plan.creations))
@@ -49,7 +51,16 @@ def run(plan: Plan) -> list[Measurement]:
         Measurement("created to first packet through", "ms", first_ms),
         Measurement(f"plumd resident, {COUNT:,} endpoints", "MB", (full_mb,), MEMORY_BAR),
         Measurement("plumd resident, no endpoint", "MB", (empty_mb,)),
+        Measurement(f"plumd at rest, {COUNT:,} endpoints", "% of a CPU", (rest,)),
     ]
+
+
+def _rest_percent(node: Node, seconds: float) -> float:
+    """Processor used while nothing is asked of it, once it has calmed down."""
+    time.sleep(CALM_S)
+    used, started = node.cpu_s(), time.monotonic()
+    time.sleep(max(seconds, CALM_S))
+    return 100 * (node.cpu_s() - used) / (time.monotonic() - started)
 
 
 @contextmanager

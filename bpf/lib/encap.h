@@ -41,8 +41,8 @@ struct tunnel {
 	__u32 vni;
 	__u16 entropy; /* outer source port, host order */
 	__be16 ethertype;
-	__u8 dmac[6];
-	__u8 smac[6];
+	__u8 dmac[6] __attribute__((aligned(2)));
+	__u8 smac[6] __attribute__((aligned(2)));
 };
 
 static __always_inline bool is_mapped4(const __be32 *addr)
@@ -55,8 +55,8 @@ static __always_inline void fill_inner(struct vxlan *vxlan, struct ethhdr *inner
 {
 	vxlan->flags = bpf_htonl(VXLAN_FLAGS);
 	vxlan->vni = bpf_htonl(t->vni << 8);
-	__builtin_memcpy(inner->h_dest, t->dmac, 6);
-	__builtin_memcpy(inner->h_source, t->smac, 6);
+	mac_copy(inner->h_dest, t->dmac);
+	mac_copy(inner->h_source, t->smac);
 	inner->h_proto = t->ethertype;
 }
 
@@ -154,14 +154,23 @@ static __always_inline const struct path *fresh_path(__u32 node, __u64 now)
 	return path;
 }
 
+/* The last way known, however old: for what the kernel cannot resolve for us
+ * (copies of a flood, ARP), and which must not end because plumd did. */
+static __always_inline const struct path *known_path(__u32 node)
+{
+	const struct path *path = bpf_map_lookup_elem(&plum_path, &node);
+
+	return path && path->refreshed ? path : NULL;
+}
+
 static __always_inline int set_path(struct __sk_buff *skb, const struct path *path)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return DROP(HELPER);
-	__builtin_memcpy(eth->h_dest, path->dmac, 6);
-	__builtin_memcpy(eth->h_source, path->smac, 6);
+	mac_copy(eth->h_dest, path->dmac);
+	mac_copy(eth->h_source, path->smac);
 	return NEXT;
 }
 
@@ -186,7 +195,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct confi
 		: write_outer6(skb, t, cfg->vtep, to->vtep);
 	if (rc)
 		return rc;
-	path = fresh_path(node, now);
+	path = t->ethertype == bpf_htons(ETH_P_ARP) ? known_path(node) : fresh_path(node, now);
 	if (path) {
 		rc = set_path(skb, path);
 		if (rc)
@@ -279,18 +288,27 @@ static __always_inline int decapsulate(struct __sk_buff *skb, bool v4)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	__u32 bytes = v4 ? OUTER4 : OUTER6;
-	struct ethhdr inner;
+	const __u16 *from = (void *)(long)skb->data + bytes;
+	__u16 inner[7];
+	__u16 *to;
 	int rc = NEXT;
 
-	if (bpf_skb_load_bytes(skb, bytes, &inner, sizeof(inner)) < 0)
+	if ((void *)(from + 7) > (void *)(long)skb->data_end)
 		return DROP(TRUNCATED);
-	if (inner.h_proto == (v4 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP)))
-		rc = shrink_across_families(skb, inner.h_proto, bytes, flags);
+	for (int i = 0; i < 7; i++)
+		inner[i] = from[i];
+	if (inner[6] == (v4 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP)))
+		rc = shrink_across_families(skb, inner[6], bytes, flags);
 	else if (bpf_skb_adjust_room(skb, -(__s32)bytes, BPF_ADJ_ROOM_MAC, flags) < 0)
 		rc = DROP(HELPER);
 	if (rc)
 		return rc;
-	return bpf_skb_store_bytes(skb, 0, &inner, sizeof(inner), 0) < 0 ? DROP(HELPER) : NEXT;
+	to = (void *)(long)skb->data;
+	if ((void *)(to + 7) > (void *)(long)skb->data_end)
+		return DROP(HELPER);
+	for (int i = 0; i < 7; i++)
+		to[i] = inner[i];
+	return NEXT;
 }
 
 #endif /* PLUM_ENCAP_H */

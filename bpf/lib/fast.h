@@ -163,8 +163,10 @@ static __always_inline void fast_rewrite(struct ethhdr *eth, const struct fast *
 {
 	const struct flow *f = o->flow;
 
-	__builtin_memcpy(eth->h_dest, f->out_dmac, 6);
-	__builtin_memcpy(eth->h_source, f->out_smac, 6);
+	if (f->out_ifindex) { /* a tunnel's inner header is written anew */
+		mac_copy(eth->h_dest, f->out_dmac);
+		mac_copy(eth->h_source, f->out_smac);
+	}
 	if (o->ethertype == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = (void *)(eth + 1);
 		__u32 check = ip->check + bpf_htons((__u16)(f->hops << 8)); /* RFC 1624 */
@@ -199,8 +201,8 @@ static __always_inline int fast_to_node(struct __sk_buff *skb, const struct fast
 
 	if (!cfg)
 		return DROP(NO_PATH);
-	__builtin_memcpy(t.dmac, f->out_dmac, 6);
-	__builtin_memcpy(t.smac, f->out_smac, 6);
+	mac_copy(t.dmac, f->out_dmac);
+	mac_copy(t.smac, f->out_smac);
 	return encapsulate(skb, cfg, &t, now);
 }
 

@@ -54,7 +54,7 @@ static __always_inline void flood_wrap(struct flood_run *run, const struct tunne
 static __always_inline void flood_remote(struct flood_run *run, __u32 node)
 {
 	const struct node *to = bpf_map_lookup_elem(&plum_node, &node);
-	const struct path *path = fresh_path(node, run->p->now);
+	const struct path *path = known_path(node);
 	struct pkt *p = run->p;
 	struct tunnel t = { .node = node, .vni = p->in_vni, .ethertype = p->ethertype };
 

@@ -153,6 +153,14 @@ static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 	       *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
 }
 
+/* Both even-aligned; left to itself the compiler copies byte by byte. */
+static __always_inline void mac_copy(__u8 *to, const __u8 *from)
+{
+	*(__u16 *)to = *(const __u16 *)from;
+	*(__u16 *)(to + 2) = *(const __u16 *)(from + 2);
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
 static __always_inline bool mac_is_group(const __u8 *mac)
 {
 	return mac[0] & 1;

@@ -17,8 +17,8 @@ from daemon.model.snapshot import Snapshot
 from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind
 from daemon.store.interface import Store
 from daemon.zone.counters import Counters
-from daemon.zone.keys import ZONE, history_key
-from daemon.zone.read import read_snapshot
+from daemon.zone.keys import history_key
+from daemon.zone.read import read_current
 from daemon.zone.revision import Revision
 
 router = APIRouter(prefix="/v1", tags=["status"])
@@ -88,11 +88,10 @@ async def needed(store: Store, revision: int) -> Need:
 
     A revision that changed nothing asks for the last change before it.
     """
-    zone = await store.get(ZONE)
+    zone, snapshot = await read_current(store)
     if zone is None:  # nothing was ever applied
         return Need(0, frozenset(), None)
     target = min(revision, zone.mod_revision)
-    snapshot = await read_snapshot(store)
     recorded = await _revision_at(store, target, Counters.model_validate_json(zone.value).seq)
     if recorded is None:
         return Need(target, frozenset(snapshot.nodes), None)

@@ -10,7 +10,7 @@ from daemon.abi import Ep, EpFlag, EpKey, Epoch, Index
 from daemon.compiler.order import APPLY_ORDER
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
-from daemon.compiler.result import Device, Names, Rows, Table
+from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
 from daemon.compiler.routing import host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
@@ -38,6 +38,7 @@ class DomainInput:
 @dataclass(frozen=True, slots=True)
 class DomainRows:
     rows: Rows
+    packed: Packed
     names: Names
     mtu: dict[str, int] = field(default_factory=dict)
 
@@ -65,9 +66,11 @@ def compile_domain(given: DomainInput) -> DomainRows:
     rows["plum_ep"] = _ep_rows(domain, places, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans
-    epoch = Epoch(_digest(rows))
+    packed = pack(rows)
+    epoch = Epoch(_digest(packed))
     local = [seat for seat in places if not seat.node]
     rows["plum_epoch"] = {Index(s.endpoint.slot): epoch for s in local if s.ifindex}
+    packed |= pack({"plum_epoch": rows["plum_epoch"]})
     names = Names(
         rules=policies.rules,
         slots={seat.endpoint.slot: seat.path for seat in local},
@@ -76,7 +79,7 @@ def compile_domain(given: DomainInput) -> DomainRows:
         routers={number: (given.path, name) for name, number in domain.router_ids.items()},
     )
     mtu = {seat.path: mtus[seat.endpoint.spec.bridge] for seat in local}
-    return DomainRows(rows, names, mtu)
+    return DomainRows(rows, packed, names, mtu)
 
 
 def _ep_rows(
@@ -111,14 +114,14 @@ def _ep_rows(
     return rows
 
 
-def _digest(rows: Rows) -> int:
+def _digest(packed: Packed) -> int:
     """64 bits over every row of the domain, in an order that only content decides.
 
     One value for all slots of a domain: a flow between two of them depends on both.
     """
     state = blake2b(digest_size=8, person=b"epoch")
     for name in APPLY_ORDER:
-        packed = sorted([k.pack() + v.pack() for k, v in rows.get(name, {}).items()])
-        state.update(f"{name} {len(packed)}".encode())
-        state.update(b"".join(packed))
+        rows = sorted([key + value for key, value in packed.get(name, {}).items()])
+        state.update(f"{name} {len(rows)}".encode())
+        state.update(b"".join(rows))
     return int.from_bytes(state.digest(), "little")

@@ -11,7 +11,7 @@ from operator import is_
 from daemon.compiler.domain import DomainInput, DomainRows, compile_domain
 from daemon.compiler.errors import CompileError
 from daemon.compiler.order import APPLY_ORDER
-from daemon.compiler.result import Compiled, Device, Names, Rows, Runtime
+from daemon.compiler.result import Compiled, Device, Names, Rows, Runtime, pack
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
 from daemon.model.object import Endpoint
 from daemon.model.snapshot import Snapshot
@@ -59,7 +59,7 @@ def _compile_node(
     rows: Rows = {name: {} for name in APPLY_ORDER}
     rows.update(underlay_rows(snapshot.nodes.values(), own, runtime))
     names = Names(nodes={n.id: name for name, n in sorted(snapshot.nodes.items())})
-    compiled = Compiled(rows, names, {}, {})
+    compiled = Compiled(rows, names, {}, pack(rows), {})
     old = cache.entries if cache else {}
     new: dict[str, tuple[DomainInput, DomainRows | CompileError]] = {}
     for given in _inputs(snapshot, node, devices):
@@ -138,6 +138,8 @@ def _uncollected() -> Iterator[None]:
 def _add(compiled: Compiled, part: DomainRows) -> None:
     for name, table in part.rows.items():
         compiled.rows[name].update(table)
+    for name, packed in part.packed.items():
+        compiled.packed[name].update(packed)
     compiled.names.rules.update(part.names.rules)
     compiled.names.slots.update(part.names.slots)
     compiled.names.domains.update(part.names.domains)

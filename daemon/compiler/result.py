@@ -10,6 +10,15 @@ from daemon.compiler.errors import CompileError
 #: Key -> value of one map: the NamedTuples that `daemon.abi.MAPS` names.
 Table = dict[Row, Row]
 Rows = dict[str, Table]
+#: The same as the kernel holds it.
+Packed = dict[str, dict[bytes, bytes]]
+
+
+def pack(rows: Rows) -> Packed:
+    return {
+        table: {key.pack(): value.pack() for key, value in content.items()}
+        for table, content in rows.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +67,7 @@ class Compiled:
     names: Names
     mtu: dict[str, int]
     """Bytes of the largest IP packet of each local endpoint, by path."""
+    packed: Packed
+    """`rows` as bytes."""
     errors: dict[str, CompileError]
     """Domains that did not compile. They have no rows: their endpoints are closed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,14 +94,22 @@ class Links:
             os.close(namespace)
         return _link(replies[-1].body)
 
-    def list_owned(self, node: str) -> dict[str, Link]:
-        """Our devices by endpoint path."""
+    def list_owned(self, node: str, indexes: Collection[int] | None = None) -> dict[str, Link]:
+        """Our devices by endpoint path: all, or those of `indexes`."""
         prefix = alias(node, "")
         return {
             link.alias.removeprefix(prefix): link
-            for link in self.list()
+            for link in (self.list() if indexes is None else self._existing(indexes))
             if link.alias.startswith(prefix)
         }
+
+    def _existing(self, indexes: Collection[int]) -> list[Link]:
+        """Those of these devices that are there."""
+        results = self._kernel.attempt([_get_index(index) for index in indexes])
+        for result in results:
+            if isinstance(result, NetlinkError) and result.errno != _ENODEV:
+                raise result
+        return [_link(result[0].body) for result in results if not isinstance(result, NetlinkError)]
 
     def list(self) -> list[Link]:
         body = netlink.IFINFO.pack(0, 0, 0, 0, 0) + _SKIP_STATS
@@ -201,6 +210,10 @@ def _mark(name: str, alias: str) -> Message:
 def _get(name: str) -> Message:
     body = netlink.IFINFO.pack(0, 0, 0, 0, 0) + netlink.text(_IFNAME, name) + _SKIP_STATS
     return Message(netlink.GETLINK, body)
+
+
+def _get_index(index: int) -> Message:
+    return Message(netlink.GETLINK, netlink.IFINFO.pack(0, 0, index, 0, 0) + _SKIP_STATS)
 
 
 def _flags(index: int, flags: int) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon.compiler.order import APPLY_ORDER
@@ -16,7 +16,7 @@ from daemon.reconcile.host import Found, Host, HostError, Want
 from daemon.reconcile.keeping import Keeper
 from daemon.reconcile.plan import Op, Write, perform, plan, summary
 from daemon.reconcile.status import Exceptional, State
-from daemon.reconcile.tables import EP, Tables, endpoints_by_slot, ep_key, pack
+from daemon.reconcile.tables import EP, Tables, endpoints_by_slot, ep_key
 from daemon.reconcile.wants import Memory, fits, wants_of
 from daemon.responders.derive import facts_of
 from daemon.responders.facts import Facts
@@ -49,6 +49,7 @@ class Applier:
         self._keeper = Keeper()
         self._forget_kernel()
         self._desired: Tables | None = None
+        self._images: dict[str, bytes] = {}  # of tables seen to hold what is desired
         self._vtep: Address | None = None
         self._underlay: int = 0  # ifindex
         self._owners: dict[int, int] = {}  # slot -> endpoint id
@@ -90,7 +91,7 @@ class Applier:
             exceptions.append(_exception(Kind.DOMAIN, domain, reason))
             for path in _local(snapshot, self._node, domain):
                 troubles.setdefault(path, HostError(f"domain {domain}: {refusal.message}"))
-        desired = pack(compiled.rows)
+        desired = compiled.packed
         self._renew_owners(before, desired)
         self._execute(plan(desired, actual), actual)
         troubles |= self._open(wants, found, desired)
@@ -122,6 +123,7 @@ class Applier:
         keys = tuple(key for d in going.values() if (key := ep_key(d.ifindex)) in actual[EP])
         if keys:
             self._host.erase(EP, keys)
+            self._images.pop(EP, None)
             for key in keys:
                 del actual[EP][key]
         self._host.remove(going)
@@ -163,6 +165,7 @@ class Applier:
 
     def _execute(self, ops: list[Op], actual: Tables) -> None:
         for op in ops:
+            self._images.pop(op.table, None)
             if isinstance(op, Write):
                 self._host.write(op.table, op.rows)
             else:
@@ -238,34 +241,52 @@ class Applier:
         self._facts = fresh
         return told
 
-    def verify(self, *, devices: bool = True) -> list[str]:
+    def verify(self, *, rows: bool = True, devices: Collection[int] | None = None) -> list[str]:
         """Compare the machine with the last cycle; what differs, in words.
 
-        The next `apply` puts it right. `devices` off: rows only, because nothing
-        was heard of a change of devices. Raises OSError or DatapathError.
+        The next `apply` puts it right. `devices`: ifindexes of which something was
+        heard; None: look at all. Raises OSError or DatapathError.
         """
         if self._desired is None:
             return []
-        wrong: list[str] = []
-        actual = self._dump()
-        for table in APPLY_ORDER:
-            wrong += _differences(table, self._desired.get(table, {}), actual[table])
-        if wrong:
-            self._actual = actual
-        return wrong + (self._verify_devices() if devices else [])
+        wrong = self._verify_rows(self._desired) if rows else []
+        if devices is None or devices:
+            wrong += self._verify_devices(devices)
+        return wrong
 
-    def _verify_devices(self) -> list[str]:
+    def _verify_rows(self, desired: Tables) -> list[str]:
+        """Only a table whose image is not that of the last good look is read in full."""
         wrong: list[str] = []
-        known, survey = self._found or {}, self._host.survey()
-        for path, device in known.items():
+        for table in APPLY_ORDER:
+            rows = desired.get(table, {})
+            image = self._host.image(table, rows)
+            if self._images.get(table) == image:
+                continue
+            actual = self._host.dump(table)
+            what = _differences(table, rows, actual)
+            wrong += what
+            if not what:
+                self._images[table] = image
+            elif self._actual is not None:
+                self._actual[table] = actual
+        return wrong
+
+    def _verify_devices(self, heard: Collection[int] | None) -> list[str]:
+        wrong: list[str] = []
+        known, survey = self._found or {}, self._host.survey(heard)
+        looked = known
+        if heard is not None:
+            looked = {p: d for p, d in known.items() if d.ifindex in heard or p in survey}
+        for path, device in looked.items():
             what = _difference(path, device, survey.get(path))
             if what:
                 self._opened.pop(path, None)
                 wrong.append(what)
         appeared = survey.keys() - known.keys()
         wrong += [f"device of {path} was there though not wanted" for path in sorted(appeared)]
-        self._found = survey
-        if self._vtep and self._underlay != self._host.check_underlay(self._vtep):
+        self._found = {p: d for p, d in known.items() if p not in looked} | survey
+        underlay = heard is None or self._underlay in heard
+        if underlay and self._vtep and self._underlay != self._host.check_underlay(self._vtep):
             wrong.append(f"filter of the underlay device with {self._vtep} was gone or not ours")
         return wrong
 

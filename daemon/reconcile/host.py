@@ -58,8 +58,8 @@ class Found:
 class Host(Protocol):
     """Blocking; called from one thread. Raises OSError or DatapathError."""
 
-    def survey(self) -> dict[str, Found]:
-        """Our devices, by endpoint path."""
+    def survey(self, ifindexes: Collection[int] | None = None) -> dict[str, Found]:
+        """Our devices, by endpoint path: all, or those of `ifindexes`."""
         ...
 
     def make(self, wants: Sequence[Want]) -> dict[str, Found | HostError]:
@@ -90,11 +90,19 @@ class Host(Protocol):
         """Ifindex of the device with the address, if our program is on it; else 0."""
         ...
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
-        """Renew plum_path, by node index, from the kernel's routes and neighbours."""
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
+        """Renew plum_path, by node index, from the kernel's routes and neighbours.
+
+        Answers the nodes for which the kernel has no neighbour yet; it is asking.
+        """
         ...
 
     def dump(self, table: str) -> dict[bytes, bytes]: ...
+
+    def image(self, table: str, keys: Iterable[bytes]) -> bytes:
+        """A hash of the table's rows; of an array's up to the highest of `keys`. Equal
+        while the rows are."""
+        ...
 
     def write(self, table: str, rows: Mapping[bytes, bytes]) -> None: ...
 

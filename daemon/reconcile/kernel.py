@@ -11,6 +11,7 @@ from pathlib import Path
 from daemon.abi import DROP_SLOT_NODE, DropKey, GcArgs, Index
 from daemon.abi import Path as PathRow
 from daemon.datapath.loader import Datapath
+from daemon.datapath.maps import ARRAYS
 from daemon.datapath.testrun import run_syscall
 from daemon.drivers import netns, underlay
 from daemon.drivers.filters import Filters
@@ -51,8 +52,8 @@ class KernelHost:
 
     # Devices
 
-    def survey(self) -> dict[str, Found]:
-        links = self._links.list_owned(self._node)
+    def survey(self, ifindexes: Collection[int] | None = None) -> dict[str, Found]:
+        links = self._links.list_owned(self._node, ifindexes)
         guarded = self._guarded([link.index for link in links.values()], FROM_ENDPOINT)
         return {path: _found(link, link.index in guarded) for path, link in links.items()}
 
@@ -222,7 +223,7 @@ class KernelHost:
             return 0
         return found.index
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         hops = NextHops(self._netlink).resolve(nodes.values())
         now = time.monotonic_ns()
         rows = {
@@ -232,11 +233,19 @@ class KernelHost:
         }
         if rows:
             self.write("plum_path", rows)
+        return {node for node, address in nodes.items() if address not in hops}
 
     # Rows
 
     def dump(self, table: str) -> dict[bytes, bytes]:
         return self._datapath.maps[table].dump()
+
+    def image(self, table: str, keys: Iterable[bytes]) -> bytes:
+        data = self._datapath.maps[table]
+        if data.type not in ARRAYS:
+            return data.digest()
+        # Behind them nothing refers to a row, and thousands of zeros are slow to read.
+        return data.digest(max((Index.unpack(key).index for key in keys), default=-1) + 1)
 
     def write(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         self._datapath.maps[table].update_many(rows.items())

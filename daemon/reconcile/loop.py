@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from daemon.compiler.result import Names
+from daemon.model.base import Address
 from daemon.model.object import Kind
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.applier import Applier, Outcome
@@ -25,6 +27,9 @@ from daemon.zone.history import due_confirms, revert
 
 log = logging.getLogger(__name__)
 
+#: From here on one list of all devices is cheaper than asking for each.
+MANY_DEVICES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -35,7 +40,7 @@ class Pace:
     verify: float = 1.0
     verify_share: float = 0.05  # of the time, at most; but never slower than verify_max
     verify_max: float = 1.6
-    devices_every: int = 10  # checks, if no event said that one changed
+    devices_every: int = 30  # checks: a look at all, also those of which nothing was heard
     retry_first: float = 0.1
     retry_max: float = 5.0
     collect: float = 5.0
@@ -76,12 +81,15 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._due = False  # a cycle is
         self._check_at = 0.0
-        self._checked_at = 0.0
-        self._devices_stirred = True
+        self._look_at = math.inf  # at devices alone, sooner than the next check
+        self._looked_at = 0.0
+        self._stirred: set[int] = set()  # ifindexes that were heard of; 0: any
         self._checks = 0
         self._retry_at: float | None = None
         self._retry_s = self._pace.retry_first
         self._freed: asyncio.Queue[int] = asyncio.Queue()
+        self._hops_due = asyncio.Event()
+        self._nodes: dict[int, Address] = {}  # others, by index
         self._published: NodeStatus | None = None
 
     async def run(self) -> None:
@@ -92,7 +100,7 @@ class Reconciler:
                 tasks.create_task(self._work())
                 tasks.create_task(self._purge())
                 tasks.create_task(self._every(self._pace.collect, self._collect))
-                tasks.create_task(self._every(self._pace.refresh, self._refresh))
+                tasks.create_task(self._keep_hops())
                 tasks.create_task(self._every(self._pace.confirm, self._revert_due))
         finally:
             self.worker.close()
@@ -106,13 +114,13 @@ class Reconciler:
         if not self.ready.is_set():
             self.reason = reason
 
-    def device_event(self, *, urgent: bool) -> None:
-        """Something happened to devices or filters. Urgent: something is gone, or
-        everything may be. Our own changes are heard as well."""
+    def device_event(self, ifindex: int = 0, *, urgent: bool) -> None:
+        """Something happened to a device or its filter; 0: perhaps to any. Urgent:
+        something is gone. Our own changes are heard as well."""
         now = asyncio.get_running_loop().time()
-        self._devices_stirred = True
+        self._stirred.add(ifindex)
         if urgent:
-            self._check_at = min(self._check_at, max(now, self._checked_at + self._pace.hurry))
+            self._look_at = min(self._look_at, max(now, self._looked_at + self._pace.hurry))
         if self._retry_at is not None:  # perhaps what was missing has come
             self._retry_at = min(self._retry_at, now + self._pace.hurry)
         self._wake.set()
@@ -121,7 +129,7 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         self._check_at = loop.time() + self._pace.verify
         while True:
-            until = min(self._check_at, self._retry_at or self._check_at)
+            until = min(self._check_at, self._look_at, self._retry_at or math.inf)
             try:
                 async with asyncio.timeout_at(until):
                     await self._wake.wait()
@@ -132,13 +140,15 @@ class Reconciler:
             if self._due or retry:
                 await asyncio.sleep(self._pace.debounce)
                 await self._cycle()
-            if loop.time() >= self._check_at:
-                started = loop.time()
-                await self._verify()
-                self._checked_at = loop.time()
-                pause = (self._checked_at - started) / self._pace.verify_share
+            started = loop.time()
+            check = started >= self._check_at
+            if check or started >= self._look_at:
+                await self._verify(rows=check)
+                self._look_at, self._looked_at = math.inf, loop.time()
+            if check:
+                pause = (loop.time() - started) / self._pace.verify_share
                 pause = max(self._pace.verify, min(self._pace.verify_max, pause))
-                self._check_at = self._checked_at + pause
+                self._check_at = loop.time() + pause
             if self._published != self.status:
                 await self._publish()
 
@@ -155,6 +165,10 @@ class Reconciler:
             return
         self._take(outcome)
         self._schedule_retry(failed=bool(outcome.exceptions))
+        others = {n.id: n.spec.vtep for n in snapshot.nodes.values() if n.name != self.node}
+        if others != self._nodes:
+            self._nodes = others
+            self._hops_due.set()
         await self._publish()
         for slot in outcome.freed:
             self._freed.put_nowait(slot)
@@ -205,14 +219,17 @@ class Reconciler:
         self._retry_at = asyncio.get_running_loop().time() + self._retry_s
         self._retry_s = min(self._retry_s * 2, self._pace.retry_max)
 
-    async def _verify(self) -> None:
+    async def _verify(self, *, rows: bool) -> None:
         if not self.ready.is_set() or self._due:
             return
-        self._checks += 1
-        devices = self._devices_stirred or self._checks % self._pace.devices_every == 0
-        self._devices_stirred = False
+        self._checks += rows
+        heard, self._stirred = self._stirred, set()
+        survey = rows and self._checks % self._pace.devices_every == 0
+        survey = survey or 0 in heard or len(heard) > MANY_DEVICES
         try:
-            wrong = await self.worker.call(partial(self._applier.verify, devices=devices))
+            wrong = await self.worker.call(
+                partial(self._applier.verify, rows=rows, devices=None if survey else heard)
+            )
         except Exception as error:  # becomes the node's status, and is tried again
             self._node_failed(error)
             return
@@ -273,9 +290,26 @@ class Reconciler:
             except Exception as error:  # they end by themselves when they are idle
                 log.error("flows not purged", extra={"step": "purge", "error": str(error)})
 
-    async def _refresh(self) -> None:
-        others = {n.id: n.spec.vtep for n in self.snapshot.nodes.values() if n.name != self.node}
-        await self.worker.call(self._host.refresh, others)
+    async def _keep_hops(self) -> None:
+        """Next hops: at once for new nodes, soon again for those not found, else at the pace."""
+        pause_s = self._pace.refresh
+        while True:
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._hops_due.wait()
+                pause_s = self._pace.retry_first
+            except TimeoutError:
+                pause_s = min(pause_s * 2, self._pace.refresh)
+            self._hops_due.clear()
+            if not self.ready.is_set():
+                continue
+            try:
+                missing = await self.worker.call(self._host.refresh, self._nodes)
+            except Exception as error:  # the next round tries again
+                log.error("next hops not renewed", extra={"step": "refresh", "error": str(error)})
+                continue
+            if not missing:
+                pause_s = self._pace.refresh
 
     async def _revert_due(self) -> None:
         for seq in await due_confirms(self._store, self._clock()):

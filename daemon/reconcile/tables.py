@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.abi import Ep, EpKey
-from daemon.compiler.result import Rows
+from daemon.compiler.result import Packed
 
 #: Table -> packed key -> packed value.
-Tables = dict[str, dict[bytes, bytes]]
+Tables = Packed
 
 EP = "plum_ep"
-
-
-def pack(rows: Rows) -> Tables:
-    """Rows of the compiler as bytes."""
-    return {
-        table: {key.pack(): value.pack() for key, value in content.items()}
-        for table, content in rows.items()
-    }
 
 
 def endpoints_by_slot(tables: Mapping[str, Mapping[bytes, bytes]]) -> dict[int, int]:

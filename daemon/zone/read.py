@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from daemon.model.object import OBJECT_TYPES, Domain, Endpoint, Kind, Node, Object, Ref, Tenant
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, Item, Listing, Store
 from daemon.zone.keys import OBJECT_PREFIXES, ZONE, object_key, split_key
+
+#: The zone as it last was, by store: an object changes only together with keys.ZONE.
+_current: WeakKeyDictionary[Store, tuple[tuple[int, bytes], Snapshot]] = WeakKeyDictionary()
 
 
 def encode(item: Object) -> bytes:
@@ -54,6 +58,26 @@ async def read_together(store: Store) -> tuple[Item | None, Snapshot]:
             return zone, _snapshot(items, max(listing.revision for listing in listings))
 
 
+async def read_current(store: Store) -> tuple[Item | None, Snapshot]:
+    """`read_together`, without listing anything again while keys.ZONE is as it was.
+
+    For who changes the zone or asks about a change of it. To start a watch from,
+    the snapshot's revision may be too old.
+    """
+    zone, known = await store.get(ZONE), _current.get(store)
+    if zone is not None and known is not None and known[0] == (zone.mod_revision, zone.value):
+        return zone, known[1]
+    zone, snapshot = await read_together(store)
+    if zone is not None:
+        remember(store, zone.mod_revision, zone.value, snapshot)
+    return zone, snapshot
+
+
+def remember(store: Store, revision: int, zone: bytes, snapshot: Snapshot) -> None:
+    """The objects that go with a revision and value of keys.ZONE."""
+    _current[store] = ((revision, zone), snapshot)
+
+
 def advance(snapshot: Snapshot, batch: Batch) -> Snapshot:
     """The snapshot after one batch of a watch on OBJECT_PREFIXES. Safe to repeat."""
     tables: dict[Kind, dict[str, Any]] = {}
@@ -66,13 +90,7 @@ def advance(snapshot: Snapshot, batch: Batch) -> Snapshot:
             table.pop(path, None)
         else:
             table[path] = decode(kind, change.item.value)
-    return Snapshot(
-        revision=batch.revision,
-        tenants=tables.get(Kind.TENANT, snapshot.tenants),
-        nodes=tables.get(Kind.NODE, snapshot.nodes),
-        domains=tables.get(Kind.DOMAIN, snapshot.domains),
-        endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
-    )
+    return _with_tables(snapshot, batch.revision, tables)
 
 
 def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
@@ -84,6 +102,30 @@ def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
         Kind.ENDPOINT: snapshot.endpoints,
     }
     return tables[kind]
+
+
+def replaced(snapshot: Snapshot, revision: int, items: Mapping[Ref, Object | None]) -> Snapshot:
+    """The snapshot with these objects as they are now; None: gone."""
+    tables: dict[Kind, dict[str, Any]] = {}
+    for ref, item in items.items():
+        table = tables.setdefault(ref.kind, dict(table_of(snapshot, ref.kind)))
+        if item is None:
+            table.pop(ref.path, None)
+        else:
+            table[ref.path] = item
+    return _with_tables(snapshot, revision, tables)
+
+
+def _with_tables(
+    snapshot: Snapshot, revision: int, tables: Mapping[Kind, dict[str, Any]]
+) -> Snapshot:
+    return Snapshot(
+        revision=revision,
+        tenants=tables.get(Kind.TENANT, snapshot.tenants),
+        nodes=tables.get(Kind.NODE, snapshot.nodes),
+        domains=tables.get(Kind.DOMAIN, snapshot.domains),
+        endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
+    )
 
 
 def find(snapshot: Snapshot, ref: Ref) -> Object | None:

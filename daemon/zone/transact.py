@@ -22,7 +22,7 @@ from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
 from daemon.zone.plan import Change, Plan
-from daemon.zone.read import encode, read_together
+from daemon.zone.read import decode, encode, read_current, remember, replaced
 from daemon.zone.revision import Pending, Revision, Verb, record
 
 ATTEMPTS = 100
@@ -66,7 +66,7 @@ class Result:
 
 async def read_zone(store: Store) -> ZoneState:
     """Objects and counters of one moment, else a plan would find problems that never were."""
-    item, snapshot = await read_together(store)
+    item, snapshot = await read_current(store)
     counters = Counters.model_validate_json(item.value) if item else Counters()
     return ZoneState(snapshot, counters, item.mod_revision if item else 0)
 
@@ -91,7 +91,7 @@ async def transact(
             return Result(None, state.snapshot.revision, work.plan.changes)
         compares = (Compare(ZONE, state.mod_revision), *work.compares)
         writes: list[Put | Delete] = [*work.writes]
-        seq = work.plan.counters.seq
+        seq, counters = work.plan.counters.seq, b""
         if effective:
             now = clock()
             revision = Revision(
@@ -104,13 +104,16 @@ async def transact(
                 changes=record(effective),
             )
             writes += _object_writes(effective)
-            writes.append(Put(ZONE, work.plan.counters.model_dump_json().encode()))
+            counters = work.plan.counters.model_dump_json().encode()
+            writes.append(Put(ZONE, counters))
             writes.append(Put(history_key(seq), revision.model_dump_json().encode()))
             if confirm_s is not None:
                 pending = Pending(seq=seq, deadline=now + confirm_s, actor=actor)
                 writes.append(Put(confirm_key(seq), pending.model_dump_json().encode()))
         committed = await store.commit(compares, writes)
         if committed.succeeded:
+            if effective:
+                _remember(store, state.snapshot, committed.revision, counters, effective)
             return Result(seq if effective else None, committed.revision, work.plan.changes)
         await asyncio.sleep(random.uniform(0, min(0.002 * 2 ** min(attempt, 10), MAX_PAUSE_S)))
     raise ZoneError(
@@ -127,3 +130,14 @@ def _object_writes(changes: Sequence[Change]) -> list[Put | Delete]:
         else Delete(object_key(change.ref))
         for change in changes
     ]
+
+
+def _remember(
+    store: Store, before: Snapshot, revision: int, counters: bytes, changes: Sequence[Change]
+) -> None:
+    """Objects as they will be read: decoded, and so the very same as a watcher's."""
+    after = {
+        change.ref: decode(change.ref.kind, encode(change.after)) if change.after else None
+        for change in changes
+    }
+    remember(store, revision, counters, replaced(before, revision, after))

@@ -151,7 +151,7 @@ class Outcome:
         assert self.verdict == REDIRECT
         outer = Ether(self.frame)
         assert outer[UDP].dport == 4789
-        head = 14 + (20 if IP in outer else 40) + 8
+        head = 14 + (20 if outer.type == 0x0800 else 40) + 8
         flags, vni = self.frame[head : head + 4], self.frame[head + 4 : head + 8]
         assert flags == b"\x08\0\0\0" and vni[3] == 0
         return Tunnel(outer, int.from_bytes(vni[:3], "big"), self.frame[head + 8 :])

@@ -123,6 +123,13 @@ def test_reports_of_listeners_end_at_the_bridge(lab: Lab) -> None:
         assert not lab.copies()
 
 
+def test_copies_go_the_last_way_known_when_plumd_is_long_dead(lab: Lab) -> None:
+    lab.refresh_paths(11.0)
+    outcome = lab.send("a", group("a", 4))
+    assert not outcome.drops
+    assert len(lab.copies()["underlay"]) == 2
+
+
 def test_node_without_path_is_counted_and_the_others_are_served(lab: Lab) -> None:
     lab.forget_paths()
     lab.refresh_paths(nodes=(3,))

@@ -38,6 +38,7 @@ class FakeHost:
     refuse: dict[str, str] = field(default_factory=dict)  # path -> why no device
     refuse_open: dict[str, str] = field(default_factory=dict)
     refreshed: list[Mapping[int, Address]] = field(default_factory=list)
+    unresolved: set[int] = field(default_factory=set)
     settled: int = 0
     _next: int = 100
 
@@ -46,9 +47,13 @@ class FakeHost:
         if self.fail_at is not None and self.calls == self.fail_at:
             raise Broken(5, "injected")
 
-    def survey(self) -> dict[str, Found]:
+    def survey(self, ifindexes: Collection[int] | None = None) -> dict[str, Found]:
         self._call()
-        return dict(self.devices)
+        return {
+            path: found
+            for path, found in self.devices.items()
+            if ifindexes is None or found.ifindex in ifindexes
+        }
 
     def make(self, wants: Sequence[Want]) -> dict[str, Found | HostError]:
         self._call()
@@ -118,12 +123,17 @@ class FakeHost:
         self._call()
         return self.underlay_ifindex if self.underlay_guarded else 0
 
-    def refresh(self, nodes: Mapping[int, Address]) -> None:
+    def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         self.refreshed.append(dict(nodes))
+        return self.unresolved & nodes.keys()
 
     def dump(self, table: str) -> dict[bytes, bytes]:
         self._call()
         return dict(self.tables[table])
+
+    def image(self, table: str, keys: Iterable[bytes]) -> bytes:
+        self._call()
+        return repr(sorted(self.tables[table].items())).encode()
 
     def write(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         self._call()

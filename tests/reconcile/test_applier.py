@@ -294,6 +294,26 @@ def test_verification_finds_and_the_next_cycle_repairs() -> None:
     assert applier.verify() == []
 
 
+def test_only_devices_that_were_heard_of_are_looked_at() -> None:
+    host = FakeHost()
+    applier = Applier(host, "n1")
+    snapshot = zone(endpoint("web-1", 5), endpoint("web-2", 6))
+    applier.apply(snapshot)
+    index = host.devices[WEB1].ifindex
+    host.devices[WEB1] = replace(host.devices[WEB1], guarded=False)
+    del host.devices[WEB2]
+    host.underlay_guarded = False
+    assert applier.verify(devices=()) == []
+    (line,) = applier.verify(devices=[index])
+    assert "filter" in line and WEB1 in line
+    (line,) = applier.verify(devices=[host.underlay_ifindex])
+    assert "underlay" in line
+    (line,) = [line for line in applier.verify() if WEB2 in line]
+    assert "gone" in line
+    applier.apply(snapshot)
+    assert applier.verify() == []
+
+
 def test_a_deleted_device_is_made_again() -> None:
     host = FakeHost()
     applier = Applier(host, "n1")

@@ -232,3 +232,15 @@ async def test_flows_are_collected_and_next_hops_refreshed(store: Store) -> None
         await until(lambda: None in host.collected)
         await until(lambda: host.refreshed)
         assert [str(address) for address in host.refreshed[0].values()] == ["192.0.2.2"]
+
+
+async def test_next_hops_are_asked_for_at_once_and_soon_again_until_found(store: Store) -> None:
+    await put(store, *ZONE, web("web-1"))
+    host = FakeHost(unresolved={1, 2})
+    async with running(store, host, replace(PACE, refresh=60, retry_first=0.01)):
+        await until(lambda: len(host.refreshed) >= 3, 1)
+        host.unresolved.clear()
+        seen = len(host.refreshed)
+        await put(store, {"kind": "node", "name": "n9", "spec": {"vtep": "192.0.2.9"}})
+        await until(lambda: "192.0.2.9" in map(str, host.refreshed[-1].values()), 1)
+        assert len(host.refreshed) <= seen + 2

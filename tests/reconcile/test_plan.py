@@ -14,7 +14,7 @@ from daemon.compiler.result import Device, Runtime
 from daemon.model.object import Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.plan import Erase, Write, perform, plan
-from daemon.reconcile.tables import Tables, endpoints_by_slot, pack
+from daemon.reconcile.tables import Tables, endpoints_by_slot
 
 NODES = {
     name: Node.model_validate({"name": name, "id": number, "spec": {"vtep": f"192.0.2.{number}"}})
@@ -97,7 +97,7 @@ def states(draw: st.DrawFn) -> Tables:
         if node == "n1":
             devices[path] = Device(draw(st.sampled_from((20, 40))) + number)
     snapshot = Snapshot(1, {}, NODES, domains, endpoints)
-    return pack(compile_node(snapshot, "n1", devices, Runtime(2)).rows)
+    return compile_node(snapshot, "n1", devices, Runtime(2)).packed
 
 
 def check_references(tables: Tables) -> None:

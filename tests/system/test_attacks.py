@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from collections.abc import Iterator
@@ -546,6 +547,25 @@ def test_nothing_leaks_while_an_endpoint_comes_moves_and_goes(shut: Zone, victim
     ears.close()
     assert [frame for frame in heard if b"question" in frame], "a friend must be heard"
     assert not [frame for frame in heard if b"flood" in frame]
+
+
+def test_quota_of_one_tenant_costs_the_others_nothing(plum: Zone, lan: Lan) -> None:
+    path = f"{ONE}/greedy"
+    plum.apply([endpoint(path, "lan", "n1", flow_quota=16)])
+    greedy = plum.guest(path)
+    with lan.b.udp(SERVICE) as there, contextlib.ExitStack() as stack:
+        with plum.drops("FLOW_QUOTA", path, 20):
+            for _ in range(50):
+                here = stack.enter_context(greedy.udp())
+                here.sendto(b"more", (lan.b.ip(), SERVICE))
+        heard = 0
+        there.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            while there.recv(10):
+                heard += 1
+        assert 1 <= heard <= 16
+    echoed(lan.c, lan.b)  # on the same node
+    plum.delete(("endpoint", path))
 
 
 FLOOD = """

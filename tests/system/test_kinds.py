@@ -16,6 +16,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
+from daemon.drivers.links import device_name
 from daemon.drivers.netns import entered
 from plumctl.errors import PlumError
 from plumctl.run import run
@@ -238,3 +239,18 @@ def test_address_can_change_while_the_endpoint_stays(plum: Zone, peer: Guest) ->
         echoed(guest, peer, family=6)
     assert "10.5.1.60/24" not in guest.run("ip", "addr")
     plum.delete(("endpoint", path))
+
+
+def test_foreign_device_in_the_way_is_left_alone(plum: Zone, peer: Guest) -> None:
+    """Somebody's device has the very name ours would get."""
+    first, path = f"{LAB}/before", f"{LAB}/blocked"
+    plum.apply([endpoint(first, "lan", "n1")])
+    name = device_name(plum.view(first).allocated["id"] + 1)
+    plum.on("n1", "ip", "link", "add", name, "type", "veth", "peer", "name", "foreign")
+    plum.apply([endpoint(path, "lan", "n1")], wait=False)
+    until(lambda: "in the way" in plum.view(path).reason)
+    assert name in links(plum, "n1")
+    plum.on("n1", "ip", "link", "del", name)
+    until(lambda: plum.view(path).state == "programmed", 6)
+    echoed(peer, plum.guest(path))
+    plum.delete(("endpoint", first), ("endpoint", path))

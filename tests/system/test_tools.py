@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import struct
 import time
@@ -83,7 +84,7 @@ def guests(zone_of_three: Zone) -> Iterator[Mapping[str, Guest]]:
 
 
 @pytest.mark.parametrize("size", [56, 8000, 60000])
-@pytest.mark.parametrize("target", ["10.4.1.12", "fd04:1::12", "10.4.2.11", "fd04:2::11"])
+@pytest.mark.parametrize("target", ["10.4.1.12", "fd04:1::12", "10.4.4.12", "fd04:4::12"])
 def test_ping_whole_and_in_fragments(guests: Mapping[str, Guest], target: str, size: int) -> None:
     said = guests["a"].run("ping", "-n", "-c", "2", "-i", "0.1", "-W", "3", "-s", str(size), target)
     assert " 0% packet loss" in said
@@ -112,25 +113,22 @@ def pmtu(guest: Guest, target: str) -> int:
 
 
 def transfer(client: Guest, server: Guest, family: int, amount: int = 2_000_000) -> None:
-    with server.listen(8000, family) as listener:
-        with client.connect(server.ip(family), 8000) as mine, listener.accept()[0] as theirs:
-            mine.settimeout(10)
-            theirs.settimeout(10)
-            got = 0
-            left = memoryview(bytes(amount))
-            mine.setblocking(False)
-            deadline = time.monotonic() + 10
-            while got < amount:
-                assert time.monotonic() < deadline, f"{got} of {amount} bytes in 10 s"
-                try:
-                    left = left[mine.send(left) :] if left else left
-                except BlockingIOError:
-                    pass  # the other end is behind
-                theirs.settimeout(0.2)
-                try:
-                    got += len(theirs.recv(1 << 20))
-                except TimeoutError:
-                    continue
+    with (
+        server.listen(8000, family) as listener,
+        client.connect(server.ip(family), 8000) as mine,
+        listener.accept()[0] as theirs,
+    ):
+        left, got = memoryview(bytes(amount)), 0
+        mine.setblocking(False)
+        theirs.setblocking(False)
+        deadline = time.monotonic() + 10
+        while got < amount:
+            assert time.monotonic() < deadline, f"{got} of {amount} bytes in 10 s"
+            can_read, can_write, _ = select.select([theirs], [mine] if left else [], [], 1)
+            if can_write:
+                left = left[mine.send(left) :]
+            if can_read:
+                got += len(theirs.recv(1 << 20))
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -141,7 +139,7 @@ def test_path_mtu_is_discovered_towards_a_smaller_bridge(
     target = thin.ip(family)
     wide.run("ip", "route", "flush", "cache")
     said = wide.run("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", "1390", target, ok=False)
-    assert f"mtu = {THIN_MTU}" in said or f"mtu: {THIN_MTU}" in said, said
+    assert f"mtu = {THIN_MTU}" in said or f"mtu={THIN_MTU}" in said
     assert pmtu(wide, target) == THIN_MTU
 
 
@@ -222,7 +220,12 @@ def test_dhclient_gets_all_it_asked_for(guests: Mapping[str, Guest], script: Pat
     assert said["new_subnet_mask"] == "255.255.255.0"
     assert said["new_routers"] == "10.4.3.1"
     assert said["new_domain_name_servers"] == "10.4.1.53"
-    assert said["new_domain_search"].replace(".", " ").split() == ["corp", "example", "lab", "example"]
+    assert said["new_domain_search"].replace(".", " ").split() == [
+        "corp",
+        "example",
+        "lab",
+        "example",
+    ]
     assert said["new_interface_mtu"] == "1400"
     assert said["new_host_name"] == "dhcp"
     assert said["new_rfc3442"] == "16 10 99 10 4 3 9 0 10 4 3 1"
@@ -380,7 +383,7 @@ def test_virtual_address_moves_between_nodes(guests: Mapping[str, Guest], vip: s
         takes(guests[holder], vip)
         with guests[holder].udp(6500, family, vip) as there, client.udp(0, family) as here:
             here.sendto(b"who?", (vip, 6500))
-            text, sender = there.recvfrom(10)
+            _, sender = there.recvfrom(10)
             there.sendto(holder.encode(), sender[:2])
             assert here.recv(10).decode() == holder
         guests[holder].run("ip", "addr", "del", f"{vip}/{'128' if family == 6 else '32'}",

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
 from daemon.zone.errors import ZoneError
 from daemon.zone.history import history
-from daemon.zone.read import read_snapshot
+from daemon.zone.read import read_current, read_snapshot
 
 ZONE = """
 {kind: node, name: n1, spec: {vtep: 192.0.2.1}}
@@ -64,6 +65,27 @@ def test_concurrent_appliers_share_nothing(writers: list[list[Errand]]) -> None:
                 seqs = [revision.seq for revision in await history(store)]
                 assert seqs == list(range(len(seqs), 0, -1))
                 return await read_snapshot(store)
+
+    assert_consistent(asyncio.run(run()))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), errands), max_size=12))
+def test_daemons_that_take_turns_see_what_the_other_wrote(turns: list[tuple[int, Errand]]) -> None:
+    """Each remembers the zone it last wrote; only the other knows what came since."""
+
+    async def run() -> Snapshot:
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite://{folder}/zone.db"
+            async with await open_store(url) as one, await open_store(url) as other:
+                await apply(one, parse_manifests(ZONE), actor="test")
+                for who, errand in turns:
+                    store = (one, other)[who]
+                    await run_errands(store, [errand])
+                    _, remembered = await read_current(store)
+                    fresh = await read_snapshot(store)
+                    assert replace(remembered, revision=0) == replace(fresh, revision=0)
+                return fresh if turns else await read_snapshot(one)
 
     assert_consistent(asyncio.run(run()))
 
