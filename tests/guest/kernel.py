@@ -5,6 +5,7 @@ The cloud flavour (6.1 on Debian 12) is the oldest kernel we support.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -65,16 +66,23 @@ def debian_kernel() -> Kernel:
     return Kernel(root / f"boot/vmlinuz-{modules.name}", modules, modules.name)
 
 
+@functools.cache
+def refresh_lists() -> None:
+    """Before a download: old lists name packages that are gone, a clean image has none."""
+    subprocess.run(["apt-get", "-qq", "update"], check=True, timeout=FETCH_TIMEOUT_S)
+
+
 def fetch(root: Path) -> None:
     """Download and unpack the package; `root` appears complete or not at all."""
     CACHE.mkdir(parents=True, exist_ok=True)
+    refresh_lists()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         run = {"cwd": scratch, "check": True, "timeout": FETCH_TIMEOUT_S}
         lookup = ["apt-cache", "depends", META_PACKAGE]
         depends = subprocess.run(lookup, capture_output=True, text=True, **run).stdout
         found = re.search(r"Depends: (linux-image-\S+)", depends)
         if found is None:
-            raise LookupError(f"apt knows no {META_PACKAGE}: run `apt-get update`")
+            raise LookupError(f"apt knows no {META_PACKAGE}")
         subprocess.run(["apt-get", "-q", "download", found[1]], **run)
         (package,) = Path(scratch).glob("*.deb")
         subprocess.run(["dpkg", "-x", package.name, "root"], **run)
