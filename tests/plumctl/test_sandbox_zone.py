@@ -21,7 +21,18 @@ pytestmark = [
     pytest.mark.privileged,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: runs plumd and makes namespaces"),
 ]
-SHOP = str(Path(__file__).resolve().parents[2] / "examples" / "shop.yaml")
+SHOP = Path(__file__).resolve().parents[2] / "examples" / "shop.yaml"
+TENANT = "t-cli"  # workloads' namespaces carry it: `make demo` may have left acme's
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    """The example, of a tenant of our own."""
+    mine = tmp_path / "shop.yaml"
+    mine.write_text(SHOP.read_text().replace("acme", TENANT))
+    return str(mine)
+
+
 LAYOUT = Layout("t-cli-up")
 
 
@@ -36,7 +47,7 @@ def sandbox(plumctl: Any, environment: dict[str, str]) -> Iterator[Any]:
     LAYOUT.lock_file.unlink()
     assert down.code == 0, down.err
     assert not [name for name in fabric.namespaces() if name.startswith(LAYOUT.prefix)]
-    assert "plum-acme-shop-web-1" not in fabric.namespaces()
+    assert f"plum-{TENANT}-shop-web-1" not in fabric.namespaces()
     assert process.processes(LAYOUT) == []
     for folder in (LAYOUT.run_dir, LAYOUT.pin_dir, LAYOUT.store_dir):
         assert not folder.exists()
@@ -44,9 +55,9 @@ def sandbox(plumctl: Any, environment: dict[str, str]) -> Iterator[Any]:
 
 @pytest.mark.parametrize("family", ["4", "6"])
 def test_workloads_talk_across_nodes_and_policies_hold(
-    sandbox: Any, plumctl: Any, family: str
+    sandbox: Any, plumctl: Any, shop: str, family: str
 ) -> None:
-    up = sandbox("up", "--domain", SHOP, "--underlay", family)
+    up = sandbox("up", "--domain", shop, "--underlay", family)
     assert up.code == 0, up.err
     listing = json.loads(plumctl("get", "ep", "-o", "json").out)
     assert {item["status"]["state"] for item in listing["items"]} == {"programmed"}
@@ -57,17 +68,19 @@ def test_workloads_talk_across_nodes_and_policies_hold(
     assert "POLICY_INGRESS" in drops
 
 
-def test_up_again_keeps_the_zone_and_starts_dead_nodes(sandbox: Any, plumctl: Any) -> None:
-    assert sandbox("up", "--nodes", "3", "--domain", SHOP).code == 0
+def test_up_again_keeps_the_zone_and_starts_dead_nodes(
+    sandbox: Any, plumctl: Any, shop: str
+) -> None:
+    assert sandbox("up", "--nodes", "3", "--domain", shop).code == 0
     pids = json.loads(sandbox("status", "-o", "json").out)["items"]
     os.kill(pids[1]["pid"], signal.SIGKILL)
     assert sandbox("status").code == 1
-    again = sandbox("up", "--nodes", "3", "--domain", SHOP)
+    again = sandbox("up", "--nodes", "3", "--domain", shop)
     assert again.code == 0, again.err
     after = json.loads(sandbox("status", "-o", "json").out)["items"]
     assert [node["state"] for node in after] == ["running"] * 3
     assert [node["pid"] for node in after][::2] == [node["pid"] for node in pids][::2]
-    assert "acme/shop/web-1" in plumctl("get", "ep", "-o", "name").lines
+    assert f"{TENANT}/shop/web-1" in plumctl("get", "ep", "-o", "name").lines
     assert sandbox("up", "--nodes", "2").code == 6
     assert sandbox("exec", "web-1", "--", "sh", "-c", "exit 42").code == 42
     n2 = sandbox("node", "n2", "--", sys.executable, "-m", "plumctl", "status", "-o", "name")
