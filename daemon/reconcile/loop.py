@@ -37,9 +37,9 @@ class Pace:
 
     debounce: float = 0.005  # a burst of changes is one cycle
     hurry: float = 0.2  # from a device's event to a look at it
-    verify: float = 1.0
+    verify: float = 0.8
     verify_share: float = 0.05  # of the time, at most; but never slower than verify_max
-    verify_max: float = 1.6
+    verify_max: float = 1.2
     devices_every: int = 30  # checks: a look at all, also those of which nothing was heard
     retry_first: float = 0.1
     retry_max: float = 5.0
