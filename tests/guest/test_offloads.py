@@ -1,7 +1,7 @@
-"""A real guest on a tap in a domain: its own kernel, its own DHCP client, virtio.
+"""Bulk TCP of a real guest on a tap, with virtio's offloads and without.
 
-With the offloads of virtio on, frames without checksums and TCP segments of many times
-the MTU cross the datapath; it must also do with all of them off.
+With them, frames without checksums and TCP segments of many times the MTU cross the
+datapath. What else a guest does in a domain: test_domain_guest.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TENANT = "t-guest"
 MAC = "02:00:00:00:00:52"
 DEVICE = "vm0"
 ADDRESS, ADDRESS6 = "10.61.1.20", "fd61:1::20"
-GATEWAY, GATEWAY6 = "10.61.1.1", "fd61:1::1"
+GATEWAY = "10.61.1.1"
 MTU = 1450  # 1500 less the tunnel over IPv4
 BULK_BYTES = 4 << 20
 LIMIT_S = 60
@@ -35,11 +35,7 @@ FEATURES = "cat /sys/bus/virtio/devices/virtio0/features"
 
 
 def documents() -> list[Document]:
-    dhcp = {
-        "dns": ["10.61.2.53"],
-        "search": ["shop.example"],
-        "routes": [{"to": "10.99.0.0/16", "via": GATEWAY}],
-    }
+    dhcp = {"routes": [{"to": "10.99.0.0/16", "via": GATEWAY}]}
     bridges = [
         {"name": "front", "subnets": ["10.61.1.0/24", "fd61:1::/64"], "dhcp": dhcp},
         {"name": "back", "subnets": ["10.61.2.0/24", "fd61:2::/64"]},
@@ -47,7 +43,7 @@ def documents() -> list[Document]:
     router = {
         "name": "core",
         "interfaces": [
-            {"bridge": "front", "addresses": [f"{GATEWAY}/24", f"{GATEWAY6}/64"]},
+            {"bridge": "front", "addresses": [f"{GATEWAY}/24", "fd61:1::1/64"]},
             {"bridge": "back", "addresses": ["10.61.2.1/24", "fd61:2::1/64"]},
         ],
     }
@@ -65,7 +61,6 @@ def documents() -> list[Document]:
             attach={"kind": "tap", "device": DEVICE},
         ),
         endpoint(f"{path}/beside", "front", "n1", "10.61.1.40", "fd61:1::40"),
-        endpoint(f"{path}/near", "front", "n2", "10.61.1.30", "fd61:1::30"),
         endpoint(f"{path}/far", "back", "n2", "10.61.2.30", "fd61:2::30"),
     ]
 
@@ -77,7 +72,6 @@ class Field:
     tap: Tap
     node: Guest  # where the tap is
     beside: Guest  # on the same node and bridge
-    near: Guest  # on the other node, same bridge
     far: Guest  # on the other node, behind the router
 
 
@@ -87,7 +81,7 @@ def field(zone_of_two: Zone) -> Iterator[Field]:
     zone.on("n1", "ip", "tuntap", "add", DEVICE, "mode", "tap")
     try:
         zone.apply(documents())
-        peers = [zone.guest(f"{TENANT}/real/{name}") for name in ("beside", "near", "far")]
+        peers = [zone.guest(f"{TENANT}/real/{name}") for name in ("beside", "far")]
         node = Guest("n1", zone.layout.namespace("n1"))
         yield Field(Tap(DEVICE, MAC, zone.namespace("n1")), node, *peers)
         zone.drop_tenant(TENANT)
@@ -126,20 +120,11 @@ def features(report: Report) -> str:
     return "".join(bits[bit] for bit in OFFLOAD_BITS)
 
 
-def test_guest_with_offloads_lives_in_a_domain(field: Field) -> None:
-    peers = (field.near, field.far)
+def test_guest_with_offloads_gets_every_byte(field: Field) -> None:
     commands = [
-        "ip -4 -o address show dev eth0",
-        "cat /sys/class/net/eth0/mtu",
-        "ip -4 route",
         f"arping -c 2 -w 2 -I eth0 {GATEWAY}",
-        f"ping -c 2 -W 2 {GATEWAY}",
-        *(f"ping -c 3 -W 2 {peer.ip()}" for peer in peers),
         f"ping -c 1 -W 2 -s {MTU - 28} {field.far.ip()}",
-        f"traceroute -n -q 1 -w 2 -I {field.far.ip()}",
         *SET_UP6,
-        f"ping -6 -c 2 -W 2 {GATEWAY6}",
-        *(f"ping -6 -c 3 -W 2 {peer.ip(6)}" for peer in peers),
         FEATURES,
         UPLOAD,
         *bulk_commands(field.far, 4),
@@ -147,20 +132,11 @@ def test_guest_with_offloads_lives_in_a_domain(field: Field) -> None:
     ]
     with serving(field.far, BULK_BYTES) as bulk, watching(field.node, DEVICE) as sizes:
         report = run_busybox(field.tap, commands, LIMIT_S)
-    address, mtu, route, arping = report.results[:4]
-    trace = report.results[8]
-    facts = report.facts
-    assert (facts["ip"], facts["router"], facts["mtu"]) == (ADDRESS, GATEWAY, str(MTU))
-    assert (facts["dns"], facts["search"]) == ("10.61.2.53", "shop.example")
-    assert facts["staticroutes"].split()[:2] == ["10.99.0.0/16", GATEWAY]
-    assert f"{ADDRESS}/24" in address.output
-    assert mtu.output.split() == [str(MTU)]
-    assert f"default via {GATEWAY}" in route.output
-    assert re.search(rf"reply from {GATEWAY} \[02:72:", arping.output), arping.output
-    assert re.findall(r"^ *\d+ +([\d.]+) ", trace.output, re.M) == [GATEWAY, field.far.ip()]
-    for result in report.results:
-        assert result.status == 0, result
-        assert not result.command.startswith("ping") or " 0% packet loss" in result.output, result
+    assert not [result for result in report.results if result.status]
+    assert (report.facts["ip"], report.facts["mtu"]) == (ADDRESS, str(MTU))
+    assert report.facts["staticroutes"].split()[:2] == ["10.99.0.0/16", GATEWAY]
+    arping = report.of(commands[0]).output
+    assert re.search(rf"reply from {GATEWAY} \[02:72:", arping), arping
     assert features(report) == "111111"
     assert_bulk(report, field.far, 4, bulk)
     assert_bulk(report, field.far, 6, bulk)
