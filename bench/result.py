@@ -35,12 +35,16 @@ def at_most(limit: float) -> Bar:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row: a name, a figure per round, and perhaps a bar for their median."""
+    """One row: a name, a figure per round, and perhaps a bar for their median.
+
+    `context` is what a reader must know to judge a missed bar.
+    """
 
     name: str
     unit: str
     figures: tuple[float, ...]
     bar: Bar | None = None
+    context: str = ""
 
     @property
     def value(self) -> float:
@@ -50,6 +54,15 @@ class Measurement:
     def holds(self) -> bool | None:
         """None without a bar."""
         return None if self.bar is None else self.bar.holds(self.value)
+
+    @property
+    def verdict(self) -> str:
+        """For the table: nothing without a bar, else yes, or by how much it is missed."""
+        if self.bar is None or self.holds:
+            return "" if self.bar is None else "yes"
+        if not self.bar.limit:
+            return "**no**"
+        return f"**no**, by {abs(self.value / self.bar.limit - 1):.0%}"
 
 
 def row(measurement: Measurement) -> dict[str, object]:
@@ -98,11 +111,12 @@ def markdown(suite: str, measurements: Sequence[Measurement]) -> str:
     for one in measurements:
         low, high = min(one.figures), max(one.figures)
         spread = f"{rounded(low):.10g} to {rounded(high):.10g}" if len(one.figures) > 1 else ""
-        verdict = {None: "", True: "yes", False: "**no**"}[one.holds]
         lines.append(
             f"| {one.name} | {rounded(one.value):.10g} | {spread} | {one.unit} "
-            f"| {one.bar or ''} | {verdict} |"
+            f"| {one.bar or ''} | {one.verdict} |"
         )
+    missed = [one for one in measurements if one.holds is False and one.context]
+    lines += [line for one in missed for line in ("", f"Why {one.name} misses: {one.context}.")]
     lines += [
         "",
         f"{about['cpu']}, {about['cpus']} CPUs, kernel {about['kernel']}, "

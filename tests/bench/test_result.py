@@ -61,4 +61,4 @@ def test_the_table_shows_median_range_and_verdict() -> None:
     table = markdown("forwarding", [*ROWS, Measurement("late", "s", (4.0,), at_most(3))])
     assert "| plum: cost | 690 | 650 to 710 | ns | <= 700 | yes |" in table
     assert "| veth: packets | 1234568 |  | pps |  |  |" in table
-    assert "| late | 4 |  | s | <= 3 | **no** |" in table
+    assert "| late | 4 |  | s | <= 3 | **no**, by 33% |" in table
