@@ -25,12 +25,15 @@ LEFT, RIGHT = (f"nsenter --net=/run/netns/plum-lab-pair-{side}" for side in ("le
 
 
 def bulk(address: str) -> str:
-    """One connection from left to right; what each side sends, the other gets."""
+    """One connection from left to right; what each side sends, the other gets.
+
+    Only the listener half-closes: a listening nc ends at the other side's, sent or not.
+    """
     return (
         "cd /run; for side in left right; do head -c 2M /dev/urandom >$side; done; "
         f"{RIGHT} timeout 60 nc -N -l {address} 9000 <right >from-left & "
         f"until {RIGHT} ss -Hltn | grep -q :9000; do kill -0 $! || exit 1; done; "
-        f"{LEFT} timeout 60 nc -N {address} 9000 <left >from-right && wait $! && "
+        f"{LEFT} timeout 60 nc {address} 9000 <left >from-right && wait $! && "
         "cmp left from-left && cmp right from-right && stat -c %s from-left from-right"
     )
 
