@@ -16,7 +16,7 @@ from daemon.model.manifest import parse_manifests
 from tests.system.zone import Guest, Zone, until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "balanced.yaml"
-TENANT = "t-sys-hooli"
+TENANT = "t-sys-soylent"
 VIP = {4: "10.8.1.100", 6: "fd00:8:1::100"}
 BULK_BYTES = 8 << 20
 
