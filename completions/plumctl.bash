@@ -165,6 +165,7 @@ _plumctl_flag() {
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
         "sandbox up:--mtu") expect='-' ;;
+        "sandbox up:--store") expect='-' ;;
         "sandbox up:--timeout") expect='-' ;;
         "sandbox status:-o" | "sandbox status:--output") expect='=FORMAT' ;;
         "sandbox exec:--tenant" | "sandbox exec:-t") expect='tenant' ;;
@@ -191,7 +192,7 @@ _plumctl_flags() {
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
-        "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
+        "sandbox up") flags="--nodes --domain --underlay --mtu --store --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;
