@@ -14,7 +14,7 @@ from daemon.zone.keys import CONFIRM, HISTORY, confirm_key, history_key, seq_of
 from daemon.zone.plan import Plan, make_plan
 from daemon.zone.read import find
 from daemon.zone.revision import Pending, Revision, Verb
-from daemon.zone.transact import Clock, Result, Work, ZoneState, transact
+from daemon.zone.transact import Clock, Permit, Result, Work, ZoneState, transact
 
 Target = dict[Ref, Object | None]  # what objects are to be; None: absent
 
@@ -29,9 +29,14 @@ async def history(store: Store, limit: int | None = None) -> list[Revision]:
 async def get_revision(store: Store, seq: int) -> Revision:
     item = await store.get(history_key(seq)) if seq > 0 else None
     if item is None:
-        hint = "see which there are with plumctl history"
-        raise ZoneError(f"there is no revision {seq}", hint, code=NOT_FOUND)
+        raise no_revision(seq)
     return Revision.model_validate_json(item.value)
+
+
+def no_revision(seq: int) -> ZoneError:
+    """Also for one that the asker is not to see: the two must look the same."""
+    hint = "see which there are with plumctl history"
+    return ZoneError(f"there is no revision {seq}", hint, code=NOT_FOUND)
 
 
 async def rollback(
@@ -41,23 +46,36 @@ async def rollback(
     actor: str,
     dry_run: bool = False,
     comment: str = "",
+    tenant: str | None = None,
+    permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Restore the objects as they were right after revision `seq` (0: the empty zone).
 
     Undoes all later revisions, itself as a new one. Ids and addresses return to
-    what they were where nobody else has them now.
+    what they were where nobody else has them now. `tenant`: only this one's domains
+    and endpoints, the rest stays as it is.
     """
     if seq != 0:
         await get_revision(store, seq)
 
     async def prepare(state: ZoneState) -> Work:
         later = await _revisions_after(store, seq, state)
-        plan = await asyncio.to_thread(_plan_target, state, _undo(later))
+        target = _undo(later)
+        if tenant is not None:
+            target = {ref: item for ref, item in target.items() if ref.tenant == tenant}
+        plan = await asyncio.to_thread(_plan_target, state, target)
         return Work(plan, comment or f"back to revision {seq}")
 
     return await transact(
-        store, prepare, actor=actor, verb=Verb.ROLLBACK, of=seq, dry_run=dry_run, clock=clock
+        store,
+        prepare,
+        actor=actor,
+        verb=Verb.ROLLBACK,
+        of=seq,
+        dry_run=dry_run,
+        permit=permit,
+        clock=clock,
     )
 
 

@@ -29,6 +29,8 @@ ATTEMPTS = 100
 MAX_PAUSE_S = 0.25
 
 Clock = Callable[[], float]
+#: Raises an error of its caller if a plan does what is not allowed.
+Permit = Callable[[Plan], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ async def transact(
     of: int | None = None,
     dry_run: bool = False,
     confirm_s: float | None = None,
+    permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Plan and commit until nobody was faster. Raises ZoneError when it stays that way."""
@@ -87,6 +90,8 @@ async def transact(
         state = await read_zone(store)
         work = await prepare(state)
         effective = work.plan.effective
+        if permit is not None:
+            permit(work.plan)
         if dry_run or not (effective or work.writes):
             return Result(None, state.snapshot.revision, work.plan.changes)
         compares = (Compare(ZONE, state.mod_revision), *work.compares)
