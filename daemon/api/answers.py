@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.model.object import Kind
+from daemon.model.user import AccessRole
 from daemon.reconcile.status import Exceptional, ObjectStatus, Repair
 
 
@@ -183,3 +184,46 @@ class Trials(Answer):
 
     items: tuple[Trial, ...]
     revision: int = Field(description="Of the store, that was asked")
+
+
+class Whoami(Answer):
+    """Who asked, as the daemon understands it."""
+
+    kind: Literal["local", "node", "user"]
+    name: str
+    role: AccessRole
+    tenant: str | None
+    source: str = Field(description="Where the request came from")
+    expires: str | None = Field(description="RFC 3339; of the token shown")
+
+
+class UserAnswer(Answer):
+    name: str
+    role: AccessRole
+    tenant: str | None
+    comment: str
+    created: str = Field(description="RFC 3339")
+
+
+class Users(Answer):
+    items: tuple[UserAnswer, ...]
+
+
+class TokenAnswer(Answer):
+    """A token without its secret: only its hash is kept."""
+
+    id: str
+    user: str
+    comment: str
+    created: str = Field(description="RFC 3339")
+    expires: str = Field(description="RFC 3339")
+    valid: bool = Field(description="Neither expired nor of a user who is gone")
+
+
+class Tokens(Answer):
+    items: tuple[TokenAnswer, ...]
+
+
+class NewToken(Answer):
+    token: TokenAnswer
+    secret: str = Field(description="The token itself; it cannot be shown again")

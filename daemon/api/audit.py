@@ -60,6 +60,7 @@ class Entry:
             "tenant": who.tenant,
             "on_behalf": who.on_behalf,
             "source": who.source,
+            "token": who.token,
             "operation": self.operation,
             "method": self.method,
             "path": self.path,

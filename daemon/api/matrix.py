@@ -43,11 +43,21 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "status":          (_ALL, _OWN, _ALL, _ALL),
     "node_counters":   (_ALL, _OWN, _ALL, _ALL),
     "zone_counters":   (_ALL, _OWN, _ALL, _NO),
+    "whoami":          (_ALL, _ALL, _ALL, _ALL),
+    # Only an administrator gives rights; an operator may look, and end a token that got lost.
+    "list_users":      (_NO,  _OWN, _ALL, _NO),
+    "get_user":        (_NO,  _OWN, _ALL, _NO),
+    "create_user":     (_NO,  _NO,  _ALL, _NO),
+    "set_user":        (_NO,  _NO,  _ALL, _NO),
+    "delete_user":     (_NO,  _NO,  _ALL, _NO),
+    "list_tokens":     (_NO,  _OWN, _ALL, _NO),
+    "create_token":    (_NO,  _NO,  _ALL, _NO),
+    "revoke_token":    (_NO,  _OWN, _ALL, _NO),
 }
 # fmt: on
 
 #: Reads that leave a line in the audit log. Changes and refusals always do.
-PRIVILEGED: frozenset[str] = frozenset()
+PRIVILEGED = frozenset({"list_users", "get_user", "list_tokens"})
 
 
 def granted(operation: str, role: AccessRole) -> Grant:

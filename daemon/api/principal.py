@@ -35,6 +35,8 @@ class Principal:
     tenant: str | None = None  # of a tenant operator
     on_behalf: str = ""  # for whom, in the words of a node
     source: str = ""  # where the request came from
+    token: str = ""  # id of the token shown
+    expires: float | None = None  # of that token: Unix time, seconds
 
     @property
     def actor(self) -> str:
@@ -87,10 +89,18 @@ class Gatekeeper:
             message = "the Authorization header must be one, and `Bearer TOKEN`"
             raise UnknownCallerError(message, hint)
         try:
-            user = await user_of(self._store, text.strip(), self._clock())
+            user, token = await user_of(self._store, text.strip(), self._clock())
         except BadTokenError as error:
             raise UnknownCallerError(str(error), hint) from error
-        return Principal(Origin.USER, user.name, user.role, user.tenant, "", source_of(peer))
+        return Principal(
+            Origin.USER,
+            user.name,
+            user.role,
+            user.tenant,
+            source=source_of(peer),
+            token=token.id,
+            expires=token.expires,
+        )
 
     async def _local(self, peer: Peer, headers: Headers) -> Principal:
         if peer.uid == 0:  # another plumd of this machine is root as well

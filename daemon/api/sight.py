@@ -29,6 +29,10 @@ class Sight:
         """By the path of a domain, an endpoint or a tenant."""
         return self.tenant is None or path.partition("/")[0] == self.tenant
 
+    def sees_user(self, tenant: str | None) -> bool:
+        """By the tenant a user is operator of."""
+        return self.tenant is None or self.tenant == tenant
+
     def node(self, view: View) -> View:
         """A node, without what it says of the underlay."""
         if self.tenant is None:

@@ -80,7 +80,7 @@ async def tokens_and_users(store: Store) -> list[tuple[Token, User | None]]:
     return found
 
 
-async def user_of(store: Store, text: str, now: float) -> User:
+async def user_of(store: Store, text: str, now: float) -> tuple[User, Token]:
     """Whose token this is. Raises BadTokenError that says no more than its holder may know."""
     shape = _SHAPE.fullmatch(text)
     item = await store.get(token_key(shape[1])) if shape else None
@@ -95,7 +95,7 @@ async def user_of(store: Store, text: str, now: float) -> User:
     user = User.model_validate_json(holder.value) if holder else None
     if user is None or user.id != token.user_id:
         raise BadTokenError(f"token {token.id} is of a user who is gone")
-    return user
+    return user, token
 
 
 def _hash(text: str) -> str:

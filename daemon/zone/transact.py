@@ -16,14 +16,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.model.object import Kind
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Compare, Delete, Put, Store
+from daemon.zone.check_zone import names
 from daemon.zone.counters import Counters
-from daemon.zone.errors import CONFLICT, ZoneError
+from daemon.zone.errors import CONFLICT, Problems, ZoneError
 from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
 from daemon.zone.plan import Change, Plan
 from daemon.zone.read import decode, encode, read_current, remember, replaced
 from daemon.zone.revision import Pending, Revision, Verb, record
+from daemon.zone.users import members
 
 ATTEMPTS = 100
 MAX_PAUSE_S = 0.25
@@ -92,9 +95,10 @@ async def transact(
         effective = work.plan.effective
         if permit is not None:
             permit(work.plan)
+        unused = await _check_no_members(store, effective)
         if dry_run or not (effective or work.writes):
             return Result(None, state.snapshot.revision, work.plan.changes)
-        compares = (Compare(ZONE, state.mod_revision), *work.compares)
+        compares = (Compare(ZONE, state.mod_revision), *work.compares, *unused)
         writes: list[Put | Delete] = [*work.writes]
         seq, counters = work.plan.counters.seq, b""
         if effective:
@@ -126,6 +130,22 @@ async def transact(
         "nothing was written; try again",
         code=CONFLICT,
     )
+
+
+async def _check_no_members(store: Store, changes: Sequence[Change]) -> list[Compare]:
+    """A tenant that goes has no users: one of them would be operator of a later tenant of
+    that name. Returns what must still hold at the commit. Raises ZoneError."""
+    problems = Problems()
+    compares: list[Compare] = []
+    for change in changes:
+        if change.ref.kind is Kind.TENANT and change.after is None:
+            found, compare = await members(store, change.ref.name)
+            compares.append(compare)
+            if found:
+                message = f"still has user{'s' if len(found) > 1 else ''} {names(found)}"
+                problems.add(change.ref.text, message, conflict=True)
+    problems.raise_any()
+    return compares
 
 
 def _object_writes(changes: Sequence[Change]) -> list[Put | Delete]:

@@ -125,8 +125,13 @@ async def members(store: Store, tenant: str) -> tuple[Sequence[str], Compare]:
 async def _item(store: Store, name: str) -> Item:
     item = await store.get(user_key(name))
     if item is None:
-        raise ZoneError(f"there is no user {name}", "see all: plumctl user get", code=NOT_FOUND)
+        raise no_user(name)
     return item
+
+
+def no_user(name: str) -> ZoneError:
+    """Also for one that the asker is not to see: the two must look the same."""
+    return ZoneError(f"there is no user {name}", "see all: plumctl user get", code=NOT_FOUND)
 
 
 async def _check(store: Store, user: User) -> list[Compare]:

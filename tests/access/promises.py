@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.access.world import DOMAIN, ENDPOINTS, domain
+from tests.access.world import DOMAIN, ENDPOINTS, SECRET, domain
 
 SEES, NOTHING, CHANGES, TOLD, REFUSED = "sees", "nothing", "changes", "told", "refused"
 
@@ -48,6 +48,9 @@ READ_OTHER = (SEES, NOTHING, SEES, REFUSED)
 #: A list that holds both tenants' is asked for once; the operator's copy lacks zeta's.
 LIST_OTHER = READ_OTHER
 WRITE = (REFUSED, CHANGES, CHANGES, REFUSED)
+ADMIN = (REFUSED, REFUSED, CHANGES, REFUSED)
+LOOK = (REFUSED, SEES, SEES, REFUSED)
+LOOK_OTHER = (REFUSED, NOTHING, SEES, REFUSED)
 WRITE_OTHER = (REFUSED, TOLD, CHANGES, REFUSED)
 
 
@@ -57,6 +60,11 @@ def path(tenant: str, which: int = 0) -> str:
 
 def apply(tenant: str) -> Request:
     return Request("POST", "/v1/apply", {"objects": [domain(tenant, "changed")]})
+
+
+def user_of(tenant: str) -> Request:
+    body = {"name": "newcomer", "role": "tenant-operator", "tenant": tenant}
+    return Request("POST", "/v1/users", body)
 
 
 def delete(tenant: str) -> Request:
@@ -145,7 +153,7 @@ PROMISES: dict[str, list[Promise]] = {
         # A revision is nobody's: what an operator rolls back is the own tenant, to any of
         # them. That zeta stays as it is: test_an_operators_rollback_is_of_the_own_tenant.
         Promise(
-            Request("POST", "/v1/history/2/rollback", {}),
+            Request("POST", "/v1/history/3/rollback", {}),
             WRITE,
             Request("POST", "/v1/history/77/rollback", {}, absent="/v1/history/99/rollback"),
             (REFUSED, NOTHING, NOTHING, REFUSED),
@@ -165,6 +173,86 @@ PROMISES: dict[str, list[Promise]] = {
             READ,
             Request("GET", "/v1/wait?revision=0&timeout_s=0", shows=path("zeta", 1)),
             LIST_OTHER,
+        )
+    ],
+    "whoami": [
+        Promise(
+            Request("GET", "/v1/whoami", shows="role"),
+            (SEES, SEES, SEES, SEES),
+            Request("GET", "/v1/whoami", shows="source"),
+            (SEES, SEES, SEES, SEES),
+        )
+    ],
+    "list_users": [
+        Promise(
+            Request("GET", "/v1/users", shows="acme-second"),
+            LOOK,
+            Request("GET", "/v1/users", shows=f"{SECRET}-operator"),
+            LOOK_OTHER,
+        )
+    ],
+    "get_user": [
+        Promise(
+            Request("GET", "/v1/users/acme-second", shows="acme-second"),
+            LOOK,
+            Request(
+                "GET",
+                f"/v1/users/{SECRET}-operator",
+                shows="comment on",
+                absent="/v1/users/none",
+            ),
+            LOOK_OTHER,
+        )
+    ],
+    "create_user": [
+        Promise(user_of("acme"), ADMIN, user_of("zeta"), ADMIN),
+        Promise(
+            Request("POST", "/v1/users", {"name": "boss", "role": "zone-admin"}),
+            ADMIN,
+            Request("POST", "/v1/users", {"name": "eye", "role": "viewer"}),
+            ADMIN,
+        ),
+    ],
+    "set_user": [
+        Promise(
+            Request("PATCH", "/v1/users/tenant-operator", {"role": "zone-admin"}),
+            ADMIN,
+            Request("PATCH", f"/v1/users/{SECRET}-operator", {"tenant": "acme"}),
+            ADMIN,
+        )
+    ],
+    "delete_user": [
+        Promise(
+            Request("DELETE", "/v1/users/acme-second"),
+            ADMIN,
+            Request("DELETE", f"/v1/users/{SECRET}-operator"),
+            ADMIN,
+        )
+    ],
+    "list_tokens": [
+        Promise(
+            Request("GET", "/v1/tokens", shows="token of acme-second"),
+            LOOK,
+            Request("GET", "/v1/tokens", shows=f"token of {SECRET}-operator"),
+            LOOK_OTHER,
+        )
+    ],
+    "create_token": [
+        Promise(
+            Request("POST", "/v1/tokens", {"user": "acme-second", "life_s": 3600}),
+            ADMIN,
+            Request("POST", "/v1/tokens", {"user": f"{SECRET}-operator", "life_s": 3600}),
+            ADMIN,
+        )
+    ],
+    "revoke_token": [
+        Promise(
+            Request("DELETE", "/v1/tokens/{acme-second}"),
+            WRITE,
+            Request(
+                "DELETE", f"/v1/tokens/{{{SECRET}-operator}}", absent="/v1/tokens/00ff00ff00ff00ff"
+            ),
+            (REFUSED, NOTHING, CHANGES, REFUSED),
         )
     ],
     "trial": [Promise(trial("acme"), READ, trial("zeta"), READ_OTHER)],

@@ -221,6 +221,9 @@ class World:
         path = self.folder / f"{door}.sock"
         return await asyncio.to_thread(_request, path, method, target, body, sent)
 
+    def token_ids(self) -> dict[str, str]:
+        return {name: token.split("_")[1] for name, token in self.tokens.items()}
+
     async def state(self) -> dict[str, bytes]:
         """Everything the store holds."""
         return {item.key: item.value for item in (await self.store.list("/plum/")).items}
