@@ -32,6 +32,7 @@ ROUTES = {
     ("DELETE", "/v1/tokens/{token}"),
     ("GET", "/v1/nodes/{node}/counters"),
     ("GET", "/v1/counters"),
+    ("GET", "/v1/trial"),
 }
 
 
