@@ -41,6 +41,9 @@ class View(Answer):
     allocated: dict[str, Any]
     revision: int = Field(description="Of the store, when the object was last written")
     status: ObjectStatus
+    used: dict[str, int] | None = Field(
+        default=None, description="Of a tenant: what counts against its quota"
+    )
 
 
 class Listing(Answer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 
 from daemon.api.answers import Listing, View
@@ -27,7 +29,8 @@ from daemon.reconcile.status import (
 )
 from daemon.store.interface import Item, Store
 from daemon.zone.keys import ROOT, object_key
-from daemon.zone.read import decode
+from daemon.zone.quota import RESOURCES, used_now
+from daemon.zone.read import decode, read_current
 
 router = APIRouter(prefix="/v1/objects", tags=["objects"])
 
@@ -47,14 +50,11 @@ async def list_objects(
     endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
     exceptions = by_object(reports)
     items = tuple(
-        sight.node(view) if kind is Kind.NODE else view
-        for view in (
-            _view(found, item, endpoints, reports, exceptions)
-            for found, item in pairs
-            if _in_scope(ref_of(found), tenant, domain) and _is_visible(ref_of(found), sight)
-        )
+        _view(found, item, endpoints, reports, exceptions)
+        for found, item in pairs
+        if _in_scope(ref_of(found), tenant, domain) and _is_visible(ref_of(found), sight)
     )
-    return Listing(items=items, revision=listing.revision)
+    return Listing(items=await _shown(backend.store, sight, items), revision=listing.revision)
 
 
 @router.get("/{kind}/{path:path}", operation_id="get_object", summary="Read one object")
@@ -71,7 +71,21 @@ async def get_object(backend: BackendDep, sight: SightDep, kind: Kind, path: str
     reports = await read_reports(backend.store)
     endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
     view = _view(decode(kind, item.value), item, endpoints, reports, by_object(reports))
-    return sight.node(view) if kind is Kind.NODE else view
+    return (await _shown(backend.store, sight, (view,)))[0]
+
+
+async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[View, ...]:
+    """Views of one kind: tenants with what they use, nodes as far as they may be seen."""
+    kind = views[0].kind if views else None
+    if kind is Kind.NODE:
+        return tuple(sight.node(view) for view in views)
+    if kind is not Kind.TENANT:
+        return views
+    _, snapshot = await read_current(store)
+    names = {view.name for view in views}
+    used = await asyncio.to_thread(used_now, snapshot, names)
+    nothing = dict.fromkeys(RESOURCES, 0)
+    return tuple(v.model_copy(update={"used": dict(used.get(v.name, nothing))}) for v in views)
 
 
 def _is_visible(ref: Ref, sight: Sight) -> bool:

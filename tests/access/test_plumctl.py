@@ -129,6 +129,18 @@ async def test_users_are_changed_and_listed(world: World, plumctl: Callable[...,
     assert (await call(plumctl, "user", "get", "acme-second")).code == 4
 
 
+async def test_a_tenants_use_is_a_column_of_the_wide_table(
+    world: World, plumctl: Callable[..., Done], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "acme.yaml"
+    manifest.write_text("kind: tenant\nname: acme\nspec: {quota: {endpoints: 10}}\n")
+    assert (await call(plumctl, "apply", "-f", "acme.yaml")).code == 0
+    table = (await call(plumctl, "get", "tenant", "acme", "-o", "wide")).out.splitlines()
+    row = dict(zip(table[0].split(), table[1].split(), strict=True))
+    assert (row["ENDPOINTS"], row["DOMAINS"]) == ("2/10", "1")
+    assert "endpoints:" in (await call(plumctl, "describe", "tenant", "acme")).out
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 async def test_a_token_file_others_may_open_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "token"
