@@ -6,7 +6,18 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from daemon.api import changes, errors, history, node, objects, tokens, trials, users, waiting
+from daemon.api import (
+    audits,
+    changes,
+    errors,
+    history,
+    node,
+    objects,
+    tokens,
+    trials,
+    users,
+    waiting,
+)
 from daemon.api.access import AccessControl, authorize
 from daemon.api.answers import ErrorAnswer
 from daemon.api.audit import Audit
@@ -35,7 +46,7 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     )
     app.state.backend = backend
     errors.install(app)
-    for module in (objects, changes, history, waiting, node, trials, users, tokens):
+    for module in (objects, changes, history, waiting, node, trials, users, tokens, audits):
         app.include_router(module.router)
     return app
 

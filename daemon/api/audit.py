@@ -8,11 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from daemon.api.peer import Peer, TlsPeer
 from daemon.api.principal import Principal
@@ -118,10 +119,18 @@ class Audit:
         free_bytes = room.f_bavail * room.f_frsize
         return f"{free_bytes} bytes are free at {self.path.parent}" * (free_bytes < MIN_FREE_BYTES)
 
-    def files(self) -> list[Path]:
-        """Oldest first."""
+    def open_all(self) -> list[BinaryIO]:
+        """Every file there is, oldest first, opened in one moment: what is rotated while they
+        are read is read once. Close them. Raises OSError."""
         closed = [self._closed(number) for number in range(self._kept_files, 0, -1)]
-        return [path for path in (*closed, self.path) if path.exists()]
+        with self._lock, ExitStack() as stack:
+            found: list[BinaryIO] = [
+                stack.enter_context(path.open("rb"))
+                for path in (*closed, self.path)
+                if path.exists()
+            ]
+            stack.pop_all()
+            return found
 
     def _rotate_if_full(self, more_bytes: int) -> None:
         try:

@@ -53,11 +53,13 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "list_tokens":     (_NO,  _OWN, _ALL, _NO),
     "create_token":    (_NO,  _NO,  _ALL, _NO),
     "revoke_token":    (_NO,  _OWN, _ALL, _NO),
+    "zone_audit":      (_NO,  _OWN, _ALL, _NO),
+    "node_audit":      (_NO,  _OWN, _ALL, _ALL),
 }
 # fmt: on
 
 #: Reads that leave a line in the audit log. Changes and refusals always do.
-PRIVILEGED = frozenset({"list_users", "get_user", "list_tokens"})
+PRIVILEGED = frozenset({"list_users", "get_user", "list_tokens", "zone_audit", "node_audit"})
 
 
 def granted(operation: str, role: AccessRole) -> Grant:

@@ -27,16 +27,22 @@ async def status(backend: BackendDep, sight: SightDep) -> NodeReport:
 @router.get("/nodes/{node}/counters", operation_id="node_counters", summary="Counters of one node")
 async def node_counters(backend: BackendDep, sight: SightDep, node: str) -> NodeCounters:
     """Of endpoints, rules and drops. A node that cannot be asked: `error` says why."""
-    if node != backend.node.name:
-        try:
-            ref = Ref.parse(Kind.NODE, node)
-        except ValueError as error:
-            raise NotFoundError(str(error), "see which there are: plumctl get node") from error
-        if await backend.store.get(object_key(ref)) is None:
-            raise NotFoundError(f"there is no node {node}", "see which: plumctl get node")
+    await check_node(backend, node)
     reports = await read_reports(backend.store)
     report = reports.get(node)
     return sight.counters(await _ask(backend, node, report.api if report else ""))
+
+
+async def check_node(backend: Backend, node: str) -> None:
+    """Raises NotFoundError unless it is this node or one of the zone."""
+    if node == backend.node.name:
+        return
+    try:
+        ref = Ref.parse(Kind.NODE, node)
+    except ValueError as error:
+        raise NotFoundError(str(error), "see which there are: plumctl get node") from error
+    if await backend.store.get(object_key(ref)) is None:
+        raise NotFoundError(f"there is no node {node}", "see which: plumctl get node")
 
 
 @router.get("/counters", operation_id="zone_counters", summary="Counters of all nodes")

@@ -72,13 +72,14 @@ async def get_user(
     user = await zone.get_user(backend.store, name)
     if not sight.sees_user(user.tenant):
         raise zone.no_user(name)
+    request.state.objects = _about(name, user.tenant)
     return _answer(user)
 
 
 @router.post("/users", operation_id="create_user", summary="Make a user")
 async def create_user(request: Request, backend: BackendDep, body: CreateUser) -> UserAnswer:
     """Without a token nobody can use it yet."""
-    request.state.objects = [f"user {body.name}"]
+    request.state.objects = _about(body.name, body.tenant)
     user = await zone.create_user(
         backend.store, body.name, body.role, body.tenant, body.comment, time.time()
     )
@@ -93,6 +94,7 @@ async def set_user(
     """Its tokens stay good, with the new rights from the next request on."""
     request.state.objects = [f"user {name}"]
     user = await zone.set_user(backend.store, name, body.role, body.tenant, body.comment)
+    request.state.objects = _about(name, user.tenant, body.tenant)
     request.state.summary = f"is now {_words(user)}"
     return _answer(user)
 
@@ -102,8 +104,14 @@ async def delete_user(request: Request, backend: BackendDep, name: NamePath) -> 
     """With all its tokens."""
     request.state.objects = [f"user {name}"]
     user = await zone.delete_user(backend.store, name)
+    request.state.objects = _about(name, user.tenant)
     request.state.summary = f"deleted, was {_words(user)}"
     return _answer(user)
+
+
+def _about(name: str, *tenants: str | None) -> list[str]:
+    """For the audit log: operators of the tenant see what is done about its users."""
+    return [f"user {name}", *(f"tenant {tenant}" for tenant in {*tenants} - {None})]
 
 
 def _words(user: User) -> str:

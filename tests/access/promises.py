@@ -83,6 +83,12 @@ def counted(target: str) -> Promise:
     )
 
 
+def audited(target: str, outcomes: Outcomes) -> Promise:
+    """What lines each one is shown: test_audit.py."""
+    request = Request("GET", target, shows="items")
+    return Promise(request, outcomes, request, outcomes)
+
+
 def trial(tenant: str) -> Request:
     source, to = path(tenant), path(tenant, 1)
     query = f"source={source}&target={to}&protocol=tcp&port=80"
@@ -255,6 +261,8 @@ PROMISES: dict[str, list[Promise]] = {
             (REFUSED, NOTHING, CHANGES, REFUSED),
         )
     ],
+    "zone_audit": [audited("/v1/audit", LOOK)],
+    "node_audit": [audited("/v1/nodes/n1/audit", (REFUSED, SEES, SEES, SEES))],
     "trial": [Promise(trial("acme"), READ, trial("zeta"), READ_OTHER)],
     "status": [counted("/v1/status")],
     "node_counters": [counted("/v1/nodes/n1/counters")],

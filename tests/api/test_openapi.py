@@ -22,6 +22,8 @@ ROUTES = {
     ("GET", "/v1/status"),
     ("GET", "/v1/trial"),
     ("GET", "/v1/whoami"),
+    ("GET", "/v1/audit"),
+    ("GET", "/v1/nodes/{node}/audit"),
     ("GET", "/v1/users"),
     ("GET", "/v1/users/{name}"),
     ("POST", "/v1/users"),
