@@ -37,6 +37,7 @@ _plumctl() {
                 "token create") verb="token create" ;;
                 "token get") verb="token get" ;;
                 "token revoke") verb="token revoke" ;;
+                "audit") verb="audit" ;;
                 "sandbox up") verb="sandbox up" ;;
                 "sandbox down") verb="sandbox down" ;;
                 "sandbox status") verb="sandbox status" ;;
@@ -64,7 +65,7 @@ _plumctl() {
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status whoami user token sandbox completion --token-file --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -92,6 +93,7 @@ _plumctl_offer() {
         =FORMAT) _plumctl_words "table wide json yaml name jsonpath=" ;;
         =SHELL) _plumctl_words "bash zsh fish" ;;
         =ROLE) _plumctl_words "viewer tenant-operator zone-admin" ;;
+        =OUTCOME) _plumctl_words "done refused failed" ;;
         @file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
         '$kind') _plumctl_words "$(plumctl _complete "$kind" "$cur" 2>/dev/null)" ;;
         *) _plumctl_words "$(plumctl _complete "$1" "$cur" 2>/dev/null)" ;;
@@ -201,6 +203,15 @@ _plumctl_flag() {
         "token get:--socket") expect='@file' ;;
         "token revoke:-o" | "token revoke:--output") expect='=FORMAT' ;;
         "token revoke:--socket") expect='@file' ;;
+        "audit:--since") expect='-' ;;
+        "audit:--user") expect='-' ;;
+        "audit:--tenant" | "audit:-t") expect='tenant' ;;
+        "audit:--object") expect='-' ;;
+        "audit:--outcome") expect='=OUTCOME' ;;
+        "audit:--node") expect='node' ;;
+        "audit:--limit") expect='-' ;;
+        "audit:-o" | "audit:--output") expect='=FORMAT' ;;
+        "audit:--socket") expect='@file' ;;
         "sandbox up:--nodes") expect='-' ;;
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
@@ -239,6 +250,7 @@ _plumctl_flags() {
         "token create") flags="--expires --out --comment -o --output --socket --help -h" ;;
         "token get") flags="--user -o --output --no-headers --socket --help -h" ;;
         "token revoke") flags="-o --output --socket --help -h" ;;
+        "audit") flags="--since --user --tenant -t --object --outcome --node --limit -o --output --no-headers --socket --help -h" ;;
         "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --expires --file --from --label --mac --mtu --netns --node --nodes --out --output --port --protocol --role --socket --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --since --socket --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -57,6 +57,7 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a status -d 'H
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a whoami -d 'Who you are to the daemon, and in which role.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a user -d 'Users of the zone and their roles.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a token -d 'Tokens that users show.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a audit -d 'Who did, tried or looked at what.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a sandbox -d 'A whole zone on this machine, to try things out.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a completion -d 'Print the completion script of a shell.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a create -d 'Create an endpoint. It stays closed until its node has programmed it.'
@@ -229,6 +230,17 @@ complete -c plumctl -n '__plumctl_at token get' -l help -s h -d 'Show this messa
 complete -c plumctl -n '__plumctl_at token revoke' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at token revoke' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at token revoke' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at audit' -l since -r -f -d 'Not older: 90m, 2h, 7d, or a date and time.'
+complete -c plumctl -n '__plumctl_at audit' -l user -r -f -d 'Who asked, or for whom.'
+complete -c plumctl -n '__plumctl_at audit' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'About it, or by its operators.'
+complete -c plumctl -n '__plumctl_at audit' -l object -r -f -d 'About this, or something below it.'
+complete -c plumctl -n '__plumctl_at audit' -l outcome -r -f -a 'done refused failed' -d 'done, refused or failed.'
+complete -c plumctl -n '__plumctl_at audit' -l node -r -f -a '(__plumctl_objects node)' -d 'Only of this node\'s log.'
+complete -c plumctl -n '__plumctl_at audit' -l limit -r -f -d 'At most so many.'
+complete -c plumctl -n '__plumctl_at audit' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at audit' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at audit' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at audit' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l nodes -r -f -d 'How many nodes.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l domain -r -F -d 'Manifests to apply. May be repeated.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l underlay -r -f -d 'IP family of the underlay.'

@@ -345,6 +345,24 @@ _plumctl_token_revoke() {
         '1:argument:'
 }
 
+_plumctl_audit() {
+    _arguments -s \
+        '--since[Not older\\: 90m, 2h, 7d, or a date and time.]:value:' \
+        '--user[Who asked, or for whom.]:value:' \
+        '--tenant[About it, or by its operators.]:value:{_plumctl_objects tenant}' \
+        '-t[About it, or by its operators.]:value:{_plumctl_objects tenant}' \
+        '--object[About this, or something below it.]:value:' \
+        '--outcome[done, refused or failed.]:value:(done refused failed)' \
+        '--node[Only of this node'\''s log.]:value:{_plumctl_objects node}' \
+        '--limit[At most so many.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_sandbox_up() {
     _arguments -s \
         '--nodes[How many nodes.]:value:' \
@@ -524,6 +542,7 @@ _plumctl() {
         'whoami:Who you are to the daemon, and in which role.'
         'user:Users of the zone and their roles.'
         'token:Tokens that users show.'
+        'audit:Who did, tried or looked at what.'
         'sandbox:A whole zone on this machine, to try things out.'
         'completion:Print the completion script of a shell.'
     )

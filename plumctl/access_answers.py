@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,66 @@ class NewToken:
     @classmethod
     def read(cls, document: Document) -> NewToken:
         return cls(Token.read(document["token"]), str(document["secret"]), document)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One request, as a node wrote it down."""
+
+    node: str
+    time: str
+    who: str  # `root`, `user ann`, `node n2`; empty: nobody could tell
+    role: str
+    on_behalf: str
+    source: str
+    token: str
+    operation: str
+    request: str  # `POST /v1/apply`
+    outcome: str  # done | refused | failed
+    objects: tuple[str, ...]
+    summary: str
+
+    @classmethod
+    def read(cls, document: Document) -> AuditLine:
+        kind, name = _text(document, "kind"), _text(document, "user")
+        return cls(
+            node=_text(document, "node"),
+            time=_text(document, "time"),
+            who=name if kind == "local" or not name else f"{kind} {name}",
+            role=_text(document, "role"),
+            on_behalf=_text(document, "on_behalf"),
+            source=_text(document, "source"),
+            token=_text(document, "token"),
+            operation=_text(document, "operation"),
+            request=f"{document['method']} {document['path']}",
+            outcome=_text(document, "outcome"),
+            objects=tuple(map(str, document.get("objects") or ())),
+            summary=_text(document, "summary"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLines:
+    """`more`: there are older ones. `errors`: nodes that did not answer, and why."""
+
+    lines: tuple[AuditLine, ...]
+    more: bool
+    unreadable: int
+    errors: Mapping[str, str]
+    document: Document = field(repr=False)
+
+    @classmethod
+    def read(cls, document: Document) -> AuditLines:
+        errors = document.get("errors") or {}
+        if document.get("error"):  # of one node
+            errors = {document["node"]: document["error"]}
+        return cls(
+            lines=tuple(AuditLine.read(item) for item in document["items"]),
+            more=bool(document["more"]),
+            unreadable=int(document["unreadable"]),
+            errors={str(node): str(error) for node, error in errors.items()},
+            document=document,
+        )
 
 
 def users(document: Any) -> tuple[User, ...]:

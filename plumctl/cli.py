@@ -44,6 +44,7 @@ COMMANDS = {
     "whoami": Command("whoami", "Who you are to the daemon, and in which role."),
     "user": Command("user", "Users of the zone and their roles."),
     "token": Command("token", "Tokens that users show."),
+    "audit": Command("audit", "Who did, tried or looked at what."),
     "sandbox": Command("sandbox", "A whole zone on this machine, to try things out."),
     "completion": Command("completion", "Print the completion script of a shell."),
 }

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from plumctl import access_answers
-from plumctl.access_answers import NewToken, Token, User, Whoami
+from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
 from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
 from plumctl.errors import ExitCode, PlumError, Problem
 
@@ -165,6 +165,12 @@ class Client:
 
     def revoke_token(self, token_id: str) -> Token:
         return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", Token.read)
+
+    def audit(self, node: str | None = None, **wanted: str | None) -> AuditLines:
+        """Of one node, or of all. `wanted`: since (RFC 3339), user, tenant, object, outcome,
+        limit."""
+        route = f"/v1/nodes/{quote(node, safe='')}/audit" if node else "/v1/audit"
+        return self._ask("GET", route, AuditLines.read, query=wanted)
 
     def _ask(
         self,

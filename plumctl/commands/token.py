@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
-from plumctl import options, output, token_file
+from plumctl import duration, options, output, token_file
 from plumctl.access_answers import Token
 from plumctl.errors import ExitCode, PlumError
 from plumctl.locate import connect
@@ -25,8 +24,6 @@ _COLUMNS: Sequence[Column[Token]] = (
     Column("COMMENT", lambda token: token.comment),
     Column("CREATED", lambda token: token.created, wide=True),
 )
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @app.command(
@@ -55,7 +52,7 @@ def create(
 ) -> None:
     """Make a token. This is the only time it is shown."""
     out = output.Output(format)
-    life_s = duration_s(expires)
+    life_s = duration.seconds(expires)
     client = connect(socket)
     with ExitStack() as stack:
         file = stack.enter_context(token_file.NewFile(out_file)) if out_file else None
@@ -107,15 +104,6 @@ def revoke(
         output.note(f"Token {ended.id} of {ended.user} is revoked.")
     else:
         _emit(out, ended)
-
-
-def duration_s(text: str) -> float:
-    """`90m`, `12h`, `30d` in seconds. Raises PlumError."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    if match is None:
-        hint = "write a number and s, m, h or d: 90m, 12h, 30d"
-        raise PlumError(f"{text!r} is no length of time", hint, ExitCode.USAGE)
-    return float(int(match[1]) * _UNITS_S[match[2]])
 
 
 def _emit(out: output.Output, token: Token) -> None:

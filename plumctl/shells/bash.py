@@ -65,6 +65,7 @@ _plumctl_offer() {
         =FORMAT) _plumctl_words "@FORMATS@" ;;
         =SHELL) _plumctl_words "@SHELLS@" ;;
         =ROLE) _plumctl_words "@ROLES@" ;;
+        =OUTCOME) _plumctl_words "@OUTCOMES@" ;;
         @file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
         '$kind') _plumctl_words "$(plumctl _complete "$kind" "$cur" 2>/dev/null)" ;;
         *) _plumctl_words "$(plumctl _complete "$1" "$cur" 2>/dev/null)" ;;
@@ -95,7 +96,8 @@ def write(known: list[Verb]) -> str:
     first = f"{' '.join(COMMANDS)} {options} --help --version"
     out.append(f'            *) _plumctl_words "{first}" ;;\n')
     tail = _BASH_TAIL.replace("@KINDS@", KINDS).replace("@FORMATS@", FORMATS)
-    tail = tail.replace("@ROLES@", VALUES["ROLE"][1:])
+    for name in ("ROLE", "OUTCOME"):
+        tail = tail.replace(f"@{name}S@", VALUES[name][1:])
     out.append(tail.replace("@SHELLS@", " ".join(SHELLS)))
     out.append("\n# Sets expect when the option $2 of the command $1 takes a value.\n")
     out.append('_plumctl_flag() {\n    case "$1:$2" in\n')

@@ -28,6 +28,7 @@ VALUES = {
     "DOMAIN": "domain",
     "TENANT": "tenant",
     "NODE": "node",
+    "OUTCOME": "=done refused failed",
     "ROLE": "=viewer tenant-operator zone-admin",
     "NAME": "$kind",
 }

@@ -141,6 +141,33 @@ async def test_a_tenants_use_is_a_column_of_the_wide_table(
     assert "endpoints:" in (await call(plumctl, "describe", "tenant", "acme")).out
 
 
+async def test_the_audit_log_is_searched_and_inert(
+    world: World, plumctl: Callable[..., Done]
+) -> None:
+    hostile = "\x1b[31mred\x1b[0m\r\nfake row\u202e"
+    body = {"objects": [], "comment": hostile, hostile: 1}
+    await world.ask("root", "POST", "/v1/apply", body)
+    await world.ask("root", "POST", "/v1/%1b[2Jgone%0afake", {})
+    await world.ask("viewer", "DELETE", "/v1/users/viewer")
+    refused = await call(plumctl, "audit", "--outcome", "refused", "--no-headers")
+    (row,) = refused.out.splitlines()
+    assert ("user viewer" in row, "delete_user" in row) == (True, True)
+    assert refused.code == 3  # n2 runs no plumd
+    assert "Nothing from n2: " in refused.err
+    for more in ((), ("-o", "wide"), ("-o", "json"), ("-o", "yaml")):
+        done = await call(plumctl, "audit", "--node", "n1", *more)
+        assert done.code == 0, done.err
+        assert "gone" in done.out
+        assert all(char == "\n" or char.isprintable() for char in done.out + done.err)
+        assert "\nfake" not in done.out
+    limited = await call(plumctl, "audit", "--node", "n1", "--limit", "1", "-o", "json")
+    assert len(json.loads(limited.out)["items"]) == 1
+    assert "older ones" in limited.err
+    assert (await call(plumctl, "audit", "--node", "n1", "--since", "0s")).out == ""
+    assert (await call(plumctl, "audit", "--since", "yesterday")).code == 2
+    assert (await call(plumctl, "audit", "--outcome", "fine")).code == 1
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 async def test_a_token_file_others_may_open_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "token"
