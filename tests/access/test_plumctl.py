@@ -141,6 +141,21 @@ async def test_a_tenants_use_is_a_column_of_the_wide_table(
     assert "endpoints:" in (await call(plumctl, "describe", "tenant", "acme")).out
 
 
+async def test_an_operators_export_applied_again_changes_nothing(
+    world: World, plumctl: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "op.token").write_text(world.tokens["tenant-operator"])
+    (tmp_path / "op.token").chmod(0o600)
+    exported = await call(plumctl, "export", PLUM_TOKEN_FILE="op.token")
+    assert "zeta" not in exported.out
+    (tmp_path / "zone.yaml").write_text(exported.out)
+    before = await world.state()
+    for verb in ("apply", "diff"):
+        done = await call(plumctl, verb, "-f", "zone.yaml", PLUM_TOKEN_FILE="op.token")
+        assert done.code == 0, done.err
+    assert await world.state() == before
+
+
 async def test_the_audit_log_is_searched_and_inert(
     world: World, plumctl: Callable[..., Done]
 ) -> None:
