@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from daemon.api.peer import Peer, TlsPeer
 from daemon.api.principal import Principal
+from daemon.api.repeats import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ class Entry:
         if self.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return "refused"
         return "done" if self.status < HTTPStatus.BAD_REQUEST else "failed"
+
+    @property
+    def caller(self) -> tuple[object, str]:
+        """Who is counted together: a machine or a local user, as which user of the zone."""
+        peer = self.peer
+        return (peer.uid if isinstance(peer, Peer) else peer.address), self.principal.name
 
     def document(self, at: float) -> dict[str, Any]:
         who = self.principal
@@ -90,23 +97,38 @@ class Audit:
         self._clock = clock
         self._max_bytes = max_bytes
         self._kept_files = kept_files
+        self._repeats: Repeats[Entry] = Repeats()
         self._lock = threading.Lock()  # nobody writes to a file that is being put aside
 
     def record(self, entry: Entry) -> None:
-        """Append a line. Raises OSError."""
-        line = json.dumps(entry.document(self._clock())).encode() + b"\n"
+        """Append a line; of refusals that one caller repeats, a count. Raises OSError."""
+        now = self._clock()
         with self._lock:
-            self._rotate_if_full(len(line))
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o640)
-            try:
-                # One write to O_APPEND: lines of two processes never mix.
-                written = os.write(fd, line)
-                if written != len(line):  # the disk is full: end the torn line
-                    os.write(fd, b"\n")
-                    raise OSError(f"only {written} of {len(line)} bytes were written")
-            finally:
-                os.close(fd)
+            self._append_counts(now)
+            if entry.outcome == "refused" and self._repeats.is_one_too_many(
+                entry.caller, entry, now
+            ):
+                return
+            self._append(entry, now)
+
+    def _append_counts(self, now: float) -> None:
+        for entry, count, since in self._repeats.ended(now):
+            summary = f"and {count} more of this caller since {timestamp(since)}"
+            self._append(replace(entry, summary=summary), now)
+
+    def _append(self, entry: Entry, now: float) -> None:
+        line = json.dumps(entry.document(now)).encode() + b"\n"
+        self._rotate_if_full(len(line))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self.path, flags, 0o640)
+        try:
+            # One write to O_APPEND: lines of two processes never mix.
+            written = os.write(fd, line)
+            if written != len(line):  # the disk is full: end the torn line
+                os.write(fd, b"\n")
+                raise OSError(f"only {written} of {len(line)} bytes were written")
+        finally:
+            os.close(fd)
 
     def unwritable(self) -> str:
         """Why a line could not be written now; empty: it can."""
@@ -124,6 +146,7 @@ class Audit:
         are read is read once. Close them. Raises OSError."""
         closed = [self._closed(number) for number in range(self._kept_files, 0, -1)]
         with self._lock, ExitStack() as stack:
+            self._append_counts(self._clock())
             found: list[BinaryIO] = [
                 stack.enter_context(path.open("rb"))
                 for path in (*closed, self.path)

@@ -15,7 +15,7 @@ import pytest
 from daemon.api import audit as audit_module
 from daemon.api.audit import Audit, Entry
 from daemon.api.audit_search import Wanted, search
-from daemon.api.peer import Peer
+from daemon.api.peer import Peer, TlsPeer
 from daemon.api.principal import Origin, Principal
 from daemon.model.user import AccessRole
 from tests.access.world import SECRET, World, domain, endpoint
@@ -218,6 +218,32 @@ async def test_only_so_many_files_are_kept(tmp_path: Path) -> None:
         "audit.log.3",
     ]
     assert search(log, "n1", Wanted()).lines[0].objects == ("endpoint acme/shop/e49",)
+
+
+async def test_who_is_refused_all_the_time_does_not_fill_the_log(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    log = Audit(tmp_path / "audit.log", lambda: now)
+    stranger = Principal(Origin.USER, "", None, source="198.51.100.9")
+
+    def refused(address: str) -> Entry:
+        return Entry(stranger, TlsPeer(None, address), "GET", "/v1/status", "status", 401)
+
+    for number in range(1000):
+        log.record(refused("198.51.100.9"))
+        if number % 100 == 0:
+            log.record(entry(number))
+    log.record(refused("198.51.100.10"))
+    said = [line.summary for line in search(log, "n1", Wanted(outcome="refused")).lines]
+    assert said == [""] * 21
+    assert len(search(log, "n1", Wanted(outcome="done")).lines) == 10
+    now += 61
+    (counted, *_) = search(log, "n1", Wanted(outcome="refused")).lines
+    assert counted.summary == "and 980 more of this caller since 1970-01-12T13:46:40.000+00:00"
+    log.record(refused("198.51.100.9"))
+    assert len(search(log, "n1", Wanted(outcome="refused")).lines) == 23
+    for number in range(10_000):
+        log.record(refused(f"2001:db8::{number:x}"))
+    assert len(log._repeats._windows) <= 4096
 
 
 async def test_torn_and_foreign_lines_are_counted_not_hidden(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from daemon.api.app import create_app
 from daemon.api.audit import Audit
 from daemon.api.backend import Backend
 from daemon.api.peer import TlsPeer
+from daemon.api.repeats import Repeats
 from daemon.api.server import PeerProtocol
 from daemon.model.manifest import read_manifests
 from daemon.model.object import Kind
@@ -236,6 +237,7 @@ class World:
         if writes:
             await self.store.commit([], writes)
         (self.folder / "audit.log").unlink(missing_ok=True)
+        self.control._audit._repeats = Repeats()
 
     def audited(self) -> list[dict[str, Any]]:
         path = self.folder / "audit.log"
