@@ -96,6 +96,17 @@ async def test_a_nodes_word_for_whom_it_asks_gives_no_rights(world: World) -> No
     assert line["on_behalf"] == "user zone-admin"
 
 
+async def test_a_body_that_never_ends_is_cut_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.api.access.MAX_BODY_BYTES", 10_000)
+    body = {"objects": [], "comment": "x" * 20_000}
+    for role in ("viewer", "zone-admin"):
+        answer = await world.ask(role, "POST", "/v1/apply", body)
+        assert answer.status == 413
+        assert "at most 10000 bytes" in answer.body["error"]["message"]
+
+
 async def test_no_secret_is_kept_anywhere(world: World) -> None:
     body = {"user": "viewer", "life_s": 600, "comment": "ci"}
     made = (await world.ask("zone-admin", "POST", "/v1/tokens", body)).body
