@@ -16,7 +16,7 @@ import secrets
 from daemon.model.user import Token, User
 from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.zone.errors import CONFLICT, NOT_FOUND, ZoneError
-from daemon.zone.users import list_tokens, token_key, user_key
+from daemon.zone.users import list_tokens, list_users, token_key, user_key
 
 ID_BYTES, SECRET_BYTES = 8, 32
 MAX_LIFE_S = 366 * 86_400
@@ -72,12 +72,9 @@ async def revoke_token(store: Store, token_id: str, tenant: str | None = None) -
 
 async def tokens_and_users(store: Store) -> list[tuple[Token, User | None]]:
     """Every token with its user; None: the user is gone, the token worthless."""
-    found: list[tuple[Token, User | None]] = []
-    for token in await list_tokens(store):
-        item = await store.get(user_key(token.user))
-        user = User.model_validate_json(item.value) if item else None
-        found.append((token, user if user and user.id == token.user_id else None))
-    return found
+    tokens = await list_tokens(store)
+    users = {user.id: user for user in await list_users(store)}
+    return [(token, users.get(token.user_id)) for token in tokens]
 
 
 async def user_of(store: Store, text: str, now: float) -> tuple[User, Token]:

@@ -101,13 +101,17 @@ async def delete_user(store: Store, name: str) -> User:
         item = await _item(store, name)
         user = _user(item)
         compares = [Compare(item.key, item.mod_revision)]
-        # One minted meanwhile names this user's id, so it is of no use to anybody later.
-        tokens = [token for token in await list_tokens(store) if token.user == name]
-        writes: Writes = [Delete(item.key), *(Delete(token_key(token.id)) for token in tokens)]
+        writes: Writes = [Delete(item.key)]
         await _move(store, name, user.tenant, None, compares, writes)
         return user if (await store.commit(compares, writes)).succeeded else None
 
-    return await _until_done(attempt)
+    user = await _until_done(attempt)
+    # Worthless already: they name this user's id. So they need not go in the same
+    # transaction, which could not hold any number of them.
+    for token in await list_tokens(store):
+        if token.user_id == user.id:
+            await store.commit([], [Delete(token_key(token.id))])
+    return user
 
 
 async def list_tokens(store: Store) -> list[Token]:
