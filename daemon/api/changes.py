@@ -63,6 +63,7 @@ async def apply(
         dry_run=body.dry_run,
         confirm_s=body.confirm_s,
         comment=body.comment,
+        tenant=sight.tenant,
         permit=check_plan(sight),
     )
     return applied(request, result, body.dry_run)

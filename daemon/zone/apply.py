@@ -25,13 +25,14 @@ async def apply(
     dry_run: bool = False,
     confirm_s: float | None = None,
     comment: str = "",
+    tenant: str | None = None,
     permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Bring the objects of the manifests to what they say: all of them, or none.
 
     Takes what `read_manifests` returned, problems included, so that everything
-    wrong is reported together. Raises ZoneError.
+    wrong is reported together. `tenant`: of the operator who asks. Raises ZoneError.
     """
     if confirm_s is not None and not 1 <= confirm_s <= MAX_CONFIRM_S:
         raise ZoneError(f"the time to confirm must be 1 to {MAX_CONFIRM_S} seconds")
@@ -55,6 +56,7 @@ async def apply(
         verb=Verb.APPLY,
         dry_run=dry_run,
         confirm_s=confirm_s,
+        tenant=tenant,
         permit=permit,
         clock=clock,
     )

@@ -107,7 +107,8 @@ async def revert(store: Store, seq: int, *, clock: Clock = time.time) -> Result 
     Exactly one of several daemons does it: the record that waits is deleted in
     the same transaction, by compare. Objects changed again since stay as they
     are now. If that leaves something dangling, later revisions of the tenants
-    concerned are undone too, and if even that does, all later ones.
+    concerned are undone too, and if even that does, all later ones. What an
+    operator applied is undone within the own tenant, or not: ZoneError.
     """
 
     async def prepare(state: ZoneState) -> Work:
@@ -115,7 +116,8 @@ async def revert(store: Store, seq: int, *, clock: Clock = time.time) -> Result 
         if item is None:
             raise _SettledError
         revisions = await _revisions_after(store, seq - 1, state)
-        plan = await asyncio.to_thread(_plan_revert, state, revisions)
+        tenant = Pending.model_validate_json(item.value).tenant
+        plan = await asyncio.to_thread(_plan_revert, state, revisions, tenant)
         guard = Compare(item.key, item.mod_revision)
         return Work(plan, f"revision {seq} was not confirmed", (guard,), (Delete(item.key),))
 
@@ -156,7 +158,7 @@ def _plan_target(state: ZoneState, target: Mapping[Ref, Object | None]) -> Plan:
     return make_plan(state.snapshot, state.counters, manifests, removed, prefer=wanted)
 
 
-def _plan_revert(state: ZoneState, revisions: Sequence[Revision]) -> Plan:
+def _plan_revert(state: ZoneState, revisions: Sequence[Revision], tenant: str | None) -> Plan:
     """`revisions`: the one to revert, and all later ones."""
     first, everything = revisions[0], _undo(revisions)
     own: Target = {
@@ -165,6 +167,12 @@ def _plan_revert(state: ZoneState, revisions: Sequence[Revision]) -> Plan:
         if find(state.snapshot, recorded.ref) == recorded.object_after()
     }
     owners = {_owner(recorded.ref) for recorded in first.changes}
+    if tenant is not None:
+        inside = {ref: item for ref, item in everything.items() if ref.tenant == tenant}
+        try:
+            return _plan_target(state, own)
+        except ZoneError:
+            return _plan_target(state, inside)
     same_owners = {ref: item for ref, item in everything.items() if _owner(ref) in owners}
     for target in (own, same_owners):
         try:

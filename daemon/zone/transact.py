@@ -85,10 +85,14 @@ async def transact(
     of: int | None = None,
     dry_run: bool = False,
     confirm_s: float | None = None,
+    tenant: str | None = None,
     permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
-    """Plan and commit until nobody was faster. Raises ZoneError when it stays that way."""
+    """Plan and commit until nobody was faster. Raises ZoneError when it stays that way.
+
+    `tenant`: of the operator who asks; None for everybody else.
+    """
     for attempt in range(ATTEMPTS):
         state = await read_zone(store)
         work = await prepare(state)
@@ -117,7 +121,7 @@ async def transact(
             writes.append(Put(ZONE, counters))
             writes.append(Put(history_key(seq), revision.model_dump_json().encode()))
             if confirm_s is not None:
-                pending = Pending(seq=seq, deadline=now + confirm_s, actor=actor)
+                pending = Pending(seq=seq, deadline=now + confirm_s, actor=actor, tenant=tenant)
                 writes.append(Put(confirm_key(seq), pending.model_dump_json().encode()))
         committed = await store.commit(compares, writes)
         if committed.succeeded:

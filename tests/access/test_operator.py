@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from daemon.zone.errors import ZoneError
+from daemon.zone.history import revert
 from tests.access.world import SECRET, World, domain, endpoint, tenant
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -113,3 +115,34 @@ async def test_the_history_names_the_user(world: World) -> None:
     await apply(world, "tenant-operator", domain("acme", "z"))
     newest = (await world.ask("viewer", "GET", "/v1/history?limit=1")).body["items"][0]
     assert newest["who"] == "user tenant-operator"
+
+
+async def test_what_an_operator_does_not_confirm_is_undone_in_the_own_tenant_only(
+    world: World,
+) -> None:
+    changed = endpoint("acme", "web-1", node="n2")
+    seq = (await apply(world, "tenant-operator", changed, confirm_s=600)).body["history"]
+    await apply(world, "zone-admin", tenant("acme", quota={"endpoints": 1}))
+    await apply(world, "zone-admin", domain("zeta", "later"))
+    before = await world.state()
+    result = await revert(world.store, seq)
+    assert result is not None
+    after = await world.state()
+    kinds = ("/plum/tenant/", "/plum/node/", "/plum/domain/", "/plum/endpoint/")
+    undone = {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+    assert {k for k in undone if k.startswith(kinds)} == {"/plum/endpoint/acme/shop/web-1"}
+
+
+async def test_a_revert_that_cannot_be_touches_nobody_else(world: World) -> None:
+    """An administrator's would undo the node's removal and all that came after."""
+    moved = endpoint("acme", "web-1", node="n2")
+    await apply(world, "zone-admin", moved)
+    back = endpoint("acme", "web-1", node="n1")
+    seq = (await apply(world, "tenant-operator", back, confirm_s=600)).body["history"]
+    gone = {"refs": [{"kind": "node", "path": "n2"}]}
+    assert (await world.ask("zone-admin", "POST", "/v1/delete", gone)).status == 200
+    await apply(world, "zone-admin", domain("zeta", "later"))
+    before = await world.state()
+    with pytest.raises(ZoneError, match="no node n2"):
+        await revert(world.store, seq)
+    assert await world.state() == before
