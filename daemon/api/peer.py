@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, and what they may do."""
+"""Who is at the other end of a connection, and what they may do."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ class Peer:
     def of(cls, connection: socket.socket) -> Peer:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         return cls(*_UCRED.unpack(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPeer:
+    """The other end of a TLS connection."""
+
+    node: str | None  # of the zone, by its certificate; None: it showed none
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
