@@ -25,6 +25,8 @@ _plumctl() {
                 "rollback") verb="rollback" ;;
                 "endpoint create") verb="endpoint create" ;;
                 "endpoint delete") verb="endpoint delete" ;;
+                "zone backup") verb="zone backup" ;;
+                "zone restore") verb="zone restore" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "status") verb="status" ;;
@@ -36,6 +38,7 @@ _plumctl() {
                 "sandbox node") verb="sandbox node" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
+                "zone") group="zone " ;;
                 "sandbox") group="sandbox " ;;
             esac
         elif [[ $word != -* ]]; then
@@ -48,8 +51,9 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
+            "zone ") _plumctl_words "backup restore" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules status sandbox completion --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint zone drops rules status sandbox completion --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -138,6 +142,12 @@ _plumctl_flag() {
         "endpoint delete:--timeout") expect='-' ;;
         "endpoint delete:-o" | "endpoint delete:--output") expect='=FORMAT' ;;
         "endpoint delete:--socket") expect='@file' ;;
+        "zone backup:--store") expect='-' ;;
+        "zone backup:--socket") expect='@file' ;;
+        "zone restore:--store") expect='-' ;;
+        "zone restore:--timeout") expect='-' ;;
+        "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
+        "zone restore:--socket") expect='@file' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -176,6 +186,8 @@ _plumctl_flags() {
         "rollback") flags="--wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
         "endpoint create") flags="--bridge --node --tenant -t --domain -d --netns --device --tap --veth --dhcp --address --mac --label --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
+        "zone backup") flags="--force --store --socket --help -h" ;;
+        "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
@@ -200,6 +212,8 @@ _plumctl_places() {
         "rollback") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
+        "zone backup") places='@file' ;;
+        "zone restore") places='@file' ;;
         "sandbox exec") places='endpoint -' ;;
         "sandbox shell") places='endpoint' ;;
         "sandbox node") places='node -' ;;

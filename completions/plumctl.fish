@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --file --label --mac --mtu --netns --node --nodes --output --socket --tap --tenant --timeout --underlay --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --file --label --mac --mtu --netns --node --nodes --output --socket --store --tap --tenant --timeout --underlay --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -49,6 +49,7 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a export -d 'P
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a history -d 'List applied revisions, or show one.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rollback -d 'Go back to how it was at a revision.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a endpoint -d 'Create and delete endpoints.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a zone -d 'Back the zone up and restore it.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a drops -d 'Why packets were dropped, and how many.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rules -d 'How often each policy rule decided.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a status -d 'How this node fares.'
@@ -56,6 +57,8 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a sandbox -d '
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a completion -d 'Print the completion script of a shell.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a create -d 'Create an endpoint. It stays closed until its node has programmed it.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a delete -d 'Delete endpoints: all that are named, or none when one is refused.'
+complete -c plumctl -n '__plumctl_only zone' -f -a backup -d 'Write everything that lasts, as it was at one revision, to a file only you can read.'
+complete -c plumctl -n '__plumctl_only zone' -f -a restore -d 'Bring the zone to what a backup holds: all of it, or nothing.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a up -d 'Bring a zone up. Mends the one that is up; clears what a killed run left behind.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a down -d 'Remove the sandbox and all that it made.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a status -d 'How each node of the sandbox fares. Exits 1 when one is not running.'
@@ -152,6 +155,22 @@ complete -c plumctl -n '__plumctl_at endpoint delete' -l no-headers -d 'Leave ou
 complete -c plumctl -n '__plumctl_at endpoint delete' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at endpoint delete' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at endpoint delete; and test (count (__plumctl_words)) -eq 2' -f -a '(__plumctl_objects endpoint)'
+complete -c plumctl -n '__plumctl_at zone backup' -l force -d 'Replace the file if it exists.'
+complete -c plumctl -n '__plumctl_at zone backup' -l store -r -f -d 'Straight on this store, when no daemon runs on it.'
+complete -c plumctl -n '__plumctl_at zone backup' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at zone backup' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at zone backup; and test (count (__plumctl_words)) -eq 2' -F
+complete -c plumctl -n '__plumctl_at zone restore' -l replace -d 'In place of the zone that the store holds.'
+complete -c plumctl -n '__plumctl_at zone restore' -l other-zone -d 'Also the backup of another zone.'
+complete -c plumctl -n '__plumctl_at zone restore' -l yes -s y -d 'Do not ask.'
+complete -c plumctl -n '__plumctl_at zone restore' -l store -r -f -d 'Straight on this store, when no daemon runs on it.'
+complete -c plumctl -n '__plumctl_at zone restore' -l wait -s w -d 'Return when every node has programmed it.'
+complete -c plumctl -n '__plumctl_at zone restore' -l timeout -r -f -d 'How long --wait waits.'
+complete -c plumctl -n '__plumctl_at zone restore' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at zone restore' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at zone restore' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at zone restore' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at zone restore; and test (count (__plumctl_words)) -eq 2' -F
 complete -c plumctl -n '__plumctl_at drops' -l endpoint -s e -r -f -a '(__plumctl_objects endpoint)' -d 'Only of this one.'
 complete -c plumctl -n '__plumctl_at drops' -l node -r -f -a '(__plumctl_objects node)' -d 'Only of this node.'
 complete -c plumctl -n '__plumctl_at drops' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'

@@ -194,6 +194,35 @@ _plumctl_endpoint_delete() {
         '1:argument:{_plumctl_objects endpoint}'
 }
 
+_plumctl_zone_backup() {
+    _arguments -s \
+        '--force[Replace the file if it exists.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
+_plumctl_zone_restore() {
+    _arguments -s \
+        '--replace[In place of the zone that the store holds.]' \
+        '--other-zone[Also the backup of another zone.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '--wait[Return when every node has programmed it.]' \
+        '-w[Return when every node has programmed it.]' \
+        '--timeout[How long --wait waits.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
 _plumctl_drops() {
     _arguments -s \
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
@@ -316,6 +345,22 @@ _plumctl_endpoint() {
     fi
 }
 
+_plumctl_zone() {
+    local -a commands
+    commands=(
+        'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
+        'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_zone_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_zone_$verb
+    fi
+}
+
 _plumctl_sandbox() {
     local -a commands
     commands=(
@@ -349,6 +394,7 @@ _plumctl() {
         'history:List applied revisions, or show one.'
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
+        'zone:Back the zone up and restore it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'status:How this node fares.'

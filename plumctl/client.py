@@ -11,11 +11,13 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from plumctl.answers import Applied, Counters, Listing, NodeStatus, Revision, View, Waited
+from plumctl.answers import Applied, Counters, Listing, NodeStatus, Restored, Revision, View, Waited
 from plumctl.errors import ExitCode, PlumError, Problem
 
 #: Seconds the daemon may take to answer anything but a wait.
 ANSWER_TIMEOUT_S = 30.0
+#: The same for what reads or writes the whole zone.
+ZONE_TIMEOUT_S = 600.0
 
 _EXIT_BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: ExitCode.NO_PERMISSION,
@@ -119,6 +121,25 @@ class Client:
         route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
         return self._ask("GET", route, _counters)
 
+    # Zone
+
+    def backup(self) -> bytes:
+        """The lines of a backup file."""
+        return self._ask(
+            "POST", "/v1/zone/backup", bytes, lines=b"", timeout_s=ZONE_TIMEOUT_S, raw_answer=True
+        )
+
+    def restore(self, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
+        query = {"replace": str(replace).lower(), "other_zone": str(other_zone).lower()}
+        return self._ask(
+            "POST",
+            "/v1/zone/restore",
+            Restored.read,
+            query=query,
+            lines=lines,
+            timeout_s=ZONE_TIMEOUT_S,
+        )
+
     def _ask(
         self,
         method: str,
@@ -127,7 +148,9 @@ class Client:
         *,
         query: Mapping[str, str | None] | None = None,
         body: object | None = None,
+        lines: bytes | None = None,
         timeout_s: float | None = None,
+        raw_answer: bool = False,
     ) -> A:
         given = {key: value for key, value in (query or {}).items() if value is not None}
         target = f"{route}?{urlencode(given)}" if given else route
@@ -136,6 +159,9 @@ class Client:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        elif lines is not None:
+            payload = lines
+            headers["Content-Type"] = "application/jsonl"
         connection = _UnixConnection(self.socket_path, timeout_s or self._timeout_s)
         try:
             connection.request(method, target, payload, headers)
@@ -152,9 +178,11 @@ class Client:
         finally:
             connection.close()
         try:
+            if raw_answer and status < 400:
+                return read(raw)
             document = json.loads(raw) if raw else None
             if status >= 400:
-                raise _refused(status, document)
+                raise refused(status, document)
             return read(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlumError(
@@ -185,7 +213,8 @@ class Client:
         )
 
 
-def _refused(status: int, document: Any) -> PlumError:
+def refused(status: int, document: Any) -> PlumError:
+    """The error that a document of the API tells of."""
     error = document.get("error") if isinstance(document, dict) else None
     error = error if isinstance(error, dict) else {}
     exit_code = _EXIT_BY_STATUS.get(HTTPStatus(status), ExitCode.FAILED)

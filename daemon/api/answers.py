@@ -146,3 +146,10 @@ class NodeCounters(Answer):
 
 class ZoneCounters(Answer):
     nodes: dict[str, NodeCounters]
+
+
+class Restored(Answer):
+    keys: int = Field(description="In the backup")
+    written: int
+    deleted: int
+    revision: int = Field(description="Of the store: wait for this one")

@@ -11,6 +11,10 @@ CONFIRM = f"{ROOT}confirm/"
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
 ZONE = f"{ROOT}alloc/zone"
+#: Which zone this is.
+IDENTITY = f"{ROOT}identity"
+#: There while the zone is being restored (see `restoring`).
+RESTORE = f"{ROOT}restore"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 

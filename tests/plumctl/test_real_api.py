@@ -118,3 +118,34 @@ def test_confirm_delete_and_status(plumctl: Any) -> None:
     assert plumctl("delete", "tenant", "acme").code == 0
     assert "Ready:       yes" in plumctl("status").out
     assert plumctl("rules").code == 0
+
+
+def test_a_zone_is_backed_up_and_restored(plumctl: Any, tmp_path: Path) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    file = tmp_path / "monday"
+    taken = plumctl("zone", "backup", str(file))
+    assert taken.code == 0, taken.err
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert plumctl("zone", "backup", str(file)).code == 6
+    exported = plumctl("export", "--allocated").out
+    plumctl("delete", "-f", str(SHOP))
+    assert plumctl("zone", "restore", str(file)).code == 6
+    unasked = plumctl("zone", "restore", str(file), "--replace")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    done = plumctl("zone", "restore", str(file), "--replace", "--yes", "-o", "json")
+    assert done.code == 0, done.err
+    assert plumctl("export", "--allocated").out == exported
+    assert len(plumctl("history", "--no-headers").lines) == 2
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    damaged = plumctl("zone", "restore", str(file), "--replace", "--yes")
+    assert (damaged.code, "damaged" in damaged.err) == (1, True)
+    file.write_bytes(whole)
+
+    offline = f"sqlite://{tmp_path}/offline.db"
+    assert plumctl("zone", "restore", str(file), "--store", offline).code == 0
+    copied = plumctl("zone", "backup", "-", "--store", offline)
+    assert copied.lines[1:-1] == whole.decode().splitlines()[1:-1]
+    again = plumctl("zone", "restore", str(file), "--store", offline)
+    assert (again.code, "--replace" in again.err) == (6, True)
