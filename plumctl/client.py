@@ -121,6 +121,20 @@ class Client:
         route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
         return self._ask("GET", route, _counters)
 
+    # Nodes
+
+    def cordon(self, node: str, *, cordoned: bool) -> Applied:
+        verb = "cordon" if cordoned else "uncordon"
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
+
+    def remove_node(self, node: str) -> Applied:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/remove", Applied.read, body={})
+
+    def node_endpoints(self, node: str) -> tuple[str, ...]:
+        """Paths of the endpoints placed on the node."""
+        route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
+        return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
+
     # Zone
 
     def backup(self) -> bytes:

@@ -148,6 +148,12 @@ class ZoneCounters(Answer):
     nodes: dict[str, NodeCounters]
 
 
+class NodeEndpoints(Answer):
+    node: str
+    cordoned: bool = Field(description="No new ones are placed there")
+    endpoints: tuple[str, ...] = Field(description="Their paths")
+
+
 class Restored(Answer):
     keys: int = Field(description="In the backup")
     written: int

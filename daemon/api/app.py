@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from daemon.api import changes, errors, history, node, objects, waiting, zone
+from daemon.api import changes, errors, history, lifecycle, node, objects, waiting, zone
 from daemon.api.access import AccessControl
 from daemon.api.answers import ErrorAnswer
 from daemon.api.audit import Audit
@@ -33,7 +33,7 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     )
     app.state.backend = backend
     errors.install(app)
-    for module in (objects, changes, history, waiting, node, zone):
+    for module in (objects, changes, history, waiting, node, lifecycle, zone):
         app.include_router(module.router)
     return app
 

@@ -22,6 +22,10 @@ ROUTES = {
     ("GET", "/v1/status"),
     ("GET", "/v1/nodes/{node}/counters"),
     ("GET", "/v1/counters"),
+    ("GET", "/v1/nodes/{node}/endpoints"),
+    ("POST", "/v1/nodes/{node}/cordon"),
+    ("POST", "/v1/nodes/{node}/uncordon"),
+    ("POST", "/v1/nodes/{node}/remove"),
     ("POST", "/v1/zone/backup"),
     ("POST", "/v1/zone/restore"),
 }

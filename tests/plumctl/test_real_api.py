@@ -149,3 +149,30 @@ def test_a_zone_is_backed_up_and_restored(plumctl: Any, tmp_path: Path) -> None:
     assert copied.lines[1:-1] == whole.decode().splitlines()[1:-1]
     again = plumctl("zone", "restore", str(file), "--store", offline)
     assert (again.code, "--replace" in again.err) == (6, True)
+
+
+def test_a_node_is_drained_and_removed(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    assert plumctl("node", "cordon", "n2").code == 0
+    assert "yes" in plumctl("get", "node", "n2").lines[1].split()
+    refused = plumctl("endpoint", "create", "acme/shop/late", "--bridge", "web", "--node", "n2")
+    assert (refused.code, "n2 is cordoned" in refused.err) == (6, True)
+    assert plumctl("node", "uncordon", "n2").code == 0
+
+    left = plumctl("node", "drain", "n2", "--timeout", "0")
+    assert left.code == 7
+    here = [
+        path
+        for path in plumctl("get", "ep", "-o", "name").lines
+        if plumctl("get", "ep", path, "-o", "jsonpath=.spec.node").out.strip() == "n2"
+    ]
+    assert here and all(path in left.err for path in here)
+    assert "still has endpoint" in plumctl("node", "remove", "n2", "--yes").err
+    unasked = plumctl("node", "drain", "n2", "--delete-endpoints")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    assert plumctl("node", "drain", "n2", "--delete-endpoints", "--yes").code == 0
+    removed = plumctl("node", "remove", "n2", "--yes")
+    assert removed.code == 0, removed.err
+    assert plumctl("get", "node", "-o", "name").lines == ["n1", "n3"]
+    assert plumctl("node", "drain", "n2").code == 4
