@@ -11,6 +11,9 @@ CONFIRM = f"{ROOT}confirm/"
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
 ZONE = f"{ROOT}alloc/zone"
+#: `placement/N/T/D` is there while node N hosts endpoints of domain T/D: how a node
+#: knows which domains to follow without following the whole zone.
+PLACEMENT = f"{ROOT}placement/"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 
@@ -18,6 +21,15 @@ OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 def object_key(ref: Ref) -> str:
     """`/plum/endpoint/acme/shop/web-1`."""
     return f"{ROOT}{ref.kind}/{ref.path}"
+
+
+def placement_prefix(node: str) -> str:
+    return f"{PLACEMENT}{node}/"
+
+
+def placement_key(node: str, domain: str) -> str:
+    """`/plum/placement/n1/acme/shop`; `domain` is a domain's path."""
+    return f"{PLACEMENT}{node}/{domain}"
 
 
 def split_key(key: str) -> tuple[Kind, str] | None:

@@ -21,6 +21,7 @@ from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
+from daemon.zone.placement import placement_writes
 from daemon.zone.plan import Change, Plan
 from daemon.zone.read import decode, encode, read_current, remember, replaced
 from daemon.zone.revision import Pending, Revision, Verb, record
@@ -104,6 +105,7 @@ async def transact(
                 changes=record(effective),
             )
             writes += _object_writes(effective)
+            writes += placement_writes(state.snapshot, effective)
             counters = work.plan.counters.model_dump_json().encode()
             writes.append(Put(ZONE, counters))
             writes.append(Put(history_key(seq), revision.model_dump_json().encode()))
