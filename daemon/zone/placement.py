@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from daemon.model.object import Endpoint, Object
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Compare, Delete, Put, Store
-from daemon.zone.keys import PLACEMENT, ZONE, placement_key
+from daemon.zone.keys import PLACED, PLACEMENT, ZONE, placement_key
 from daemon.zone.plan import Change
 from daemon.zone.read import read_current
 
@@ -49,20 +49,17 @@ def _place(item: Object | None) -> set[str]:
     return {placement_of(item)} if isinstance(item, Endpoint) else set()
 
 
-async def complete_placements(store: Store) -> int:
-    """Bring the keys of a zone to what its endpoints say; how many were wrong.
+async def complete_placements(store: Store) -> None:
+    """Give every endpoint its placement key, once in the life of a zone.
 
-    For zones written before there were such keys. Each step is written only to the
-    zone it was worked out for. Raises StoreError.
+    A zone written before there were such keys has none, and a node that believed that
+    would drop all it hosts. Each step is written only to the zone it was worked out
+    for. Raises StoreError.
     """
-    mended = 0
-    while True:
+    while await store.get(PLACED) is None:
         zone, snapshot = await read_current(store)
         wanted = placements(snapshot.endpoints.values())
         held = {item.key for item in (await store.list(PLACEMENT)).items}
-        wrong = sorted(wanted ^ held)[:CHUNK]
-        if not wrong or zone is None:
-            return mended
-        writes = [Put(key, b"") if key in wanted else Delete(key) for key in wrong]
-        committed = await store.commit([Compare(ZONE, zone.mod_revision)], writes)
-        mended += len(wrong) if committed.succeeded else 0
+        missing = sorted(wanted - held)[:CHUNK]
+        writes = [Put(key, b"") for key in missing or [PLACED]]
+        await store.commit([Compare(ZONE, zone.mod_revision if zone else 0)], writes)
