@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from daemon.compiler.domain import CompiledDomain, DomainInput, DomainRows, compile_whole
+from daemon.compiler.domain import CompiledDomain, DomainInput, compile_whole
 from daemon.compiler.errors import CompileError
 from daemon.compiler.incremental import step
 from daemon.compiler.members import Changed, Members
-from daemon.compiler.order import APPLY_ORDER
-from daemon.compiler.result import Compiled, Device, Names, Packed, Rows, Runtime, pack
+from daemon.compiler.result import Compiled, Device, Packed, Rows, Runtime, pack
+from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
 from daemon.model.object import Endpoint, Node
 from daemon.model.snapshot import Snapshot
@@ -51,9 +51,10 @@ class Cache:
     members: Members | None = None
     underlay: _Underlay | None = None
     domains: dict[str, _Known] = field(default_factory=dict)
+    together: Together = NOTHING
 
     def forget(self) -> None:
-        self.members, self.underlay, self.domains = None, None, {}
+        self.members, self.underlay, self.domains, self.together = None, None, {}, NOTHING
 
 
 def compile_node(
@@ -94,9 +95,6 @@ def _compile_node(
     if members is None or members.node != node:
         cache.domains, members = {}, Members(node)
     changed = members.advance(snapshot.endpoints)
-    rows: Rows = {name: underlay.rows.get(name, {}) for name in APPLY_ORDER}
-    packed: Packed = {name: underlay.packed.get(name, {}) for name in APPLY_ORDER}
-    compiled = Compiled(rows, Names(nodes=underlay.names), {}, packed, {})
     new: dict[str, _Known] = {}
     for path in sorted(path for path, local in members.local.items() if local):
         if path not in snapshot.domains:
@@ -113,9 +111,17 @@ def _compile_node(
         )
         known = cache.domains.get(path)
         new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
-    _collect(compiled, new)
+    parts = {path: one.output for path, one in new.items() if isinstance(one, CompiledDomain)}
+    together = put_together(parts, cache.together)
     cache.members, cache.underlay, cache.domains = members, underlay, new
-    return compiled
+    cache.together = together
+    return Compiled(
+        {**together.rows, **underlay.rows},
+        names_together(parts, underlay.names),
+        {path: mtu for part in parts.values() for path, mtu in part.mtu.items()},
+        {**together.packed, **underlay.packed},
+        {path: one.error for path, one in new.items() if isinstance(one, _Refused)},
+    )
 
 
 def _underlay(
@@ -168,21 +174,6 @@ def _same_frame(old: DomainInput, new: DomainInput) -> bool:
     )
 
 
-def _collect(compiled: Compiled, domains: Mapping[str, _Known]) -> None:
-    """Put the domains' rows together, in tables of their own: the parts are kept."""
-    parts: list[DomainRows] = []
-    for path, known in domains.items():
-        if isinstance(known, _Refused):
-            compiled.errors[path] = known.error
-        else:
-            parts.append(known.output)
-    for name in {name for part in parts for name in part.rows}:
-        compiled.rows[name] = {}
-        compiled.packed[name] = {}
-    for part in parts:
-        _add(compiled, part)
-
-
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Compiling makes rows by the 100,000 and no cycles; walking them again and
@@ -194,16 +185,3 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _add(compiled: Compiled, part: DomainRows) -> None:
-    for name, table in part.rows.items():
-        compiled.rows[name].update(table)
-    for name, packed in part.packed.items():
-        compiled.packed[name].update(packed)
-    compiled.names.rules.update(part.names.rules)
-    compiled.names.slots.update(part.names.slots)
-    compiled.names.domains.update(part.names.domains)
-    compiled.names.bridges.update(part.names.bridges)
-    compiled.names.routers.update(part.names.routers)
-    compiled.mtu.update(part.mtu)
