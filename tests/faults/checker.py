@@ -62,6 +62,7 @@ def check(history: History, converge_s: float = CONVERGE_S) -> list[Finding]:
             found
             for watch in history.watches
             for settled in history.settled
+            if settled.key.startswith(watch.prefix)
             for found in _converged(watch, settled, converge_s)
         ),
     ]

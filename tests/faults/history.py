@@ -88,8 +88,9 @@ class Watched:
 class Settled:
     """The faults were over at `healed_s`; from then on watchers have a bounded time."""
 
+    key: str  # written after it: who watches it is meant
     healed_s: float
-    revision: int  # of the store, by a commit acknowledged after it
+    revision: int  # of that write
     at_s: float  # when it was acknowledged
 
 
@@ -127,8 +128,9 @@ class Recorder:
             }
         )
 
-    def settled(self, healed_s: float, revision: int) -> None:
-        self._line({"healed": healed_s, "revision": revision, "at": time.monotonic()})
+    def settled(self, key: str, healed_s: float, revision: int) -> None:
+        at_s = time.monotonic()
+        self._line({"healed": healed_s, "key": key, "revision": revision, "at": at_s})
 
     def close(self) -> None:
         self._file.close()
@@ -164,7 +166,7 @@ def _read_one(path: Path, history: History) -> None:
             heard.setdefault((document["process"], document["heard"]), []).append(_heard(document))
         else:
             history.settled.append(
-                Settled(document["healed"], document["revision"], document["at"])
+                Settled(document["key"], document["healed"], document["revision"], document["at"])
             )
     history.ops += [_op(document, {}) for document in begun.values()]
     history.watches += [

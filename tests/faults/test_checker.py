@@ -51,7 +51,9 @@ FINE = {
         A, B, watched(all_of(0, 0), batch(1, 1, (KEY, "a")), batch(2, 2, (KEY, "b")))
     ),
     "listed again over a gap": history(A, B, watched(all_of(0, 0), all_of(2, 2, (KEY, "b", 2)))),
-    "in time": history(A, Settled(1, 1, 1.1), watched(all_of(0, 0), batch(5.9, 1, (KEY, "a")))),
+    "in time": history(
+        A, Settled(KEY, 1, 1, 1.1), watched(all_of(0, 0), batch(5.9, 1, (KEY, "a")))
+    ),
 }
 
 WRONG = {
@@ -142,12 +144,12 @@ WRONG = {
     ),
     "a watch that hangs": (
         Fault.CONVERGE,
-        history(A, B, Settled(2, 2, 2.1), watched(all_of(0, 0), batch(1, 1, (KEY, "a")))),
+        history(A, B, Settled(KEY, 2, 2, 2.1), watched(all_of(0, 0), batch(1, 1, (KEY, "a")))),
         "never",
     ),
     "a watch that is late": (
         Fault.CONVERGE,
-        history(A, Settled(1, 1, 1.1), watched(all_of(9, 1, (KEY, "a", 1)))),
+        history(A, Settled(KEY, 1, 1, 1.1), watched(all_of(9, 1, (KEY, "a", 1)))),
         "8.0 s",
     ),
     "gone, and a watch knows that nobody deleted it": (

@@ -1,0 +1,156 @@
+"""Makes faults and mends them. Whatever it did is undone at the end, also after Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from daemon.store.interface import Put
+from daemon.store.sqlite import SqliteStore
+from plumctl.run import run
+from plumctl.sandbox.fabric import enter
+from tests.faults.arena import Arena, Worker, wait_for
+from tests.faults.plan import CLIENTS, Fault, Kind
+from tests.faults.verdict import Cut
+
+Undo = Callable[[], None]
+
+
+class Nemesis:
+    def __init__(self, arena: Arena, log: Path) -> None:
+        self.cuts: list[Cut] = []
+        self._arena = arena
+        self._log = log.open("ab", buffering=0)
+        self._undo: dict[Fault, Undo] = {}
+        self._since: dict[str, float] = {}  # nodes that are cut off
+        self._inject: dict[Kind, Callable[[Fault], Undo]] = {
+            Kind.KILL: self._kill,
+            Kind.PAUSE: self._pause,
+            Kind.CUT: self._cut,
+            Kind.FILL: self._fill,
+            Kind.CLOCK: self._clock,
+            Kind.COMPACT: self._compact,
+        }
+
+    def inject(self, fault: Fault) -> None:
+        self._note(fault, "begins")
+        self._undo[fault] = self._inject[fault.kind](fault)
+        self._note(fault, "is on")
+
+    def heal(self, fault: Fault) -> None:
+        """Undo it and wait until what it hit runs again. Twice is harmless."""
+        undo = self._undo.pop(fault, None)
+        if undo:
+            self._note(fault, "heals")
+            undo()
+            self._note(fault, "is over")
+
+    def heal_all(self) -> None:
+        """Undo everything, even if undoing one thing fails; raises the first failure then."""
+        failures: list[Exception] = []
+        for fault in list(self._undo):
+            try:
+                self.heal(fault)
+            except Exception as error:  # the others have to be undone all the same
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _note(self, fault: Fault, phase: str) -> None:
+        line = {"at": time.monotonic(), "phase": phase, **fault.plain()}
+        self._log.write((json.dumps(line) + "\n").encode())
+
+    # The faults: each does its harm and returns what undoes it
+
+    def _kill(self, fault: Fault) -> Undo:
+        _signal(self._pid(fault), signal.SIGKILL)
+        if not fault.target.startswith(CLIENTS):
+            return lambda: self._arena.start_plumd(fault.name)
+        worker = self._worker(fault)
+        assert worker.running
+        worker.running.wait(10)
+        return lambda: self._arena.start_worker(worker)
+
+    def _pause(self, fault: Fault) -> Undo:
+        pid = self._pid(fault)
+        _signal(pid, signal.SIGSTOP)
+
+        def go_on() -> None:
+            _signal(pid, signal.SIGCONT)
+            if not fault.target.startswith(CLIENTS):
+                self._arena.start_plumd(fault.name)
+
+        return go_on
+
+    def _cut(self, fault: Fault) -> Undo:
+        self._link(fault.name, "down")
+        began_s = self._since[fault.name] = time.monotonic()
+
+        def mend() -> None:
+            self._link(fault.name, "up")
+            del self._since[fault.name]
+            self.cuts.append(Cut(fault.name, began_s, time.monotonic()))
+
+        return mend
+
+    def _link(self, node: str, state: str) -> None:
+        """At the switch: the node only sees that its cable is dead."""
+        fabric = self._arena.layout.fabric
+        run(*enter(fabric, ["ip", "link", "set", node, state]))
+
+    def _fill(self, fault: Fault) -> Undo:
+        folder = self._arena.layout.store_dir
+        with closing(sqlite3.connect(self._arena.layout.store)) as connection:
+            # Else writes go into space the log already has.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        filler = folder / "filler"
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            block = bytes(1 << 20)
+            while file.write(block):
+                pass
+        with filler.open("ab", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        return lambda: filler.unlink()
+
+    def _clock(self, fault: Fault) -> Undo:
+        self._arena.step_clock(fault.name, fault.amount)
+        return lambda: self._arena.step_clock(fault.name, 0)
+
+    def _compact(self, fault: Fault) -> Undo:
+        """As the store does it by itself every ten thousand revisions, but at once."""
+
+        async def forget() -> None:
+            path = self._arena.layout.store
+            async with await SqliteStore.open(path, keep_revisions=0) as store:
+                await store.commit([], [Put("/compacted", os.urandom(8))])
+
+        asyncio.run(forget())
+        return lambda: None
+
+    def _pid(self, fault: Fault) -> int:
+        if fault.target.startswith(CLIENTS):
+            worker = self._worker(fault)
+            assert worker.running
+            return worker.running.pid
+        wait_for(lambda: bool(self._arena.pid(fault.name)), 5, f"no plumd runs on {fault.name}")
+        return self._arena.pid(fault.name)
+
+    def _worker(self, fault: Fault) -> Worker:
+        return next(worker for worker in self._arena.workers if worker.name == fault.name)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
