@@ -62,6 +62,7 @@ class Arena:
     workers: list[Worker] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     _traffic: subprocess.Popen[bytes] | None = None
+    _blank: set[str] = field(default_factory=set)
 
     @property
     def tenant(self) -> str:
@@ -101,6 +102,9 @@ class Arena:
                 yield
             finally:
                 self.stop_clients()
+                for node in self.nodes:
+                    if (log := self.layout.log(node)).exists():
+                        shutil.copy(log, self.folder / f"plumd-{node}.log")
                 self._clear()
 
     def stop_clients(self) -> None:
@@ -137,6 +141,27 @@ class Arena:
         found = [one.pid for one in process.processes(self.layout) if one.node == node]
         return found[0] if found else 0
 
+    def kill_plumd(self, node: str) -> None:
+        """kill -9, and wait until it is gone."""
+        pid = self.pid(node)
+        if not pid:
+            raise ArenaError(f"no plumd runs on {node}: see {self.layout.log(node)}")
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            if not select.select([handle], [], [], 10)[0]:
+                raise ArenaError(f"plumd of {node} does not die")
+        finally:
+            os.close(handle)
+
+    def launch_on_blank(self, node: str) -> None:
+        """Start it on a store that holds nothing, at a socket nobody asks."""
+        self._blank.add(node)
+        try:
+            process.start_plumd(self.layout, node)
+        finally:
+            self._blank.discard(node)
+
     def start_plumd(self, node: str) -> None:
         """Start it unless it runs, and wait until it has caught up."""
         if not self.pid(node):
@@ -165,6 +190,12 @@ class Arena:
         """In place of the sandbox's own: the same, with a clock that can be stepped."""
         node = env[process.MARK].rpartition("/")[2]
         argv, env = list(argv), env | self._with_clock(node)
+        if node in self._blank:
+            folder = self.layout.node_run_dir(node)
+            for blank in folder.glob("blank.*"):
+                blank.unlink()
+            argv[argv.index("--store") + 1] = str(folder / "blank.db")
+            argv[argv.index("--socket") + 1] = str(folder / "blank.sock")
         if self.bug is Bug.SWEEPING:
             argv[argv.index("daemon")] = "tests.faults.sweeping_plumd"
         with log.open("ab") as stream:

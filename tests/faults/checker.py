@@ -262,19 +262,13 @@ def _batch(watch: Watched, heard: Heard, position: float, versions: Versions) ->
     if doubled:
         yield Finding(Fault.WATCH, f"{who}: revision {heard.revision} names {doubled} twice")
     told = {cell.key for cell in heard.cells}
-    for key in versions.keys:
-        if not key.startswith(watch.prefix):
-            continue
-        for version in versions.of(key):
-            missed = position < version.revision < heard.revision or (
-                version.revision == heard.revision and key not in told
+    for key, version in versions.between(watch.prefix, position, heard.revision):
+        if version.revision < heard.revision or key not in told:
+            yield Finding(
+                Fault.WATCH,
+                f"{who} went from revision {position} to {heard.revision} and was never told "
+                f"of {key}={version.token or 'deleted'} at {version.revision}{_by(version)}",
             )
-            if missed:
-                yield Finding(
-                    Fault.WATCH,
-                    f"{who} went from revision {position} to {heard.revision} and was never told "
-                    f"of {key}={version.token or 'deleted'} at {version.revision}{_by(version)}",
-                )
 
 
 def _converged(watch: Watched, settled: Settled, converge_s: float) -> Iterator[Finding]:

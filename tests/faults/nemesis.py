@@ -37,6 +37,7 @@ class Nemesis:
             Kind.FILL: self._fill,
             Kind.CLOCK: self._clock,
             Kind.COMPACT: self._compact,
+            Kind.BLANK: self._blank,
         }
 
     def inject(self, fault: Fault) -> None:
@@ -70,11 +71,12 @@ class Nemesis:
     # The faults: each does its harm and returns what undoes it
 
     def _kill(self, fault: Fault) -> Undo:
-        _signal(self._pid(fault), signal.SIGKILL)
         if not fault.target.startswith(CLIENTS):
+            self._arena.kill_plumd(fault.name)
             return lambda: self._arena.start_plumd(fault.name)
         worker = self._worker(fault)
         assert worker.running
+        worker.running.kill()
         worker.running.wait(10)
         return lambda: self._arena.start_worker(worker)
 
@@ -134,6 +136,17 @@ class Nemesis:
 
         asyncio.run(forget())
         return lambda: None
+
+    def _blank(self, fault: Fault) -> Undo:
+        """What it lists is empty; clients do not reach it, so nobody writes there."""
+        self._arena.kill_plumd(fault.name)
+        self._arena.launch_on_blank(fault.name)
+
+        def back() -> None:
+            self._arena.kill_plumd(fault.name)
+            self._arena.start_plumd(fault.name)
+
+        return back
 
     def _pid(self, fault: Fault) -> int:
         if fault.target.startswith(CLIENTS):

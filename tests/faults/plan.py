@@ -16,6 +16,7 @@ class Kind(StrEnum):
     FILL = "fill"  # the store's disk is full
     CLOCK = "clock"  # CLOCK_REALTIME steps, and back
     COMPACT = "compact"  # all history goes, under load
+    BLANK = "blank"  # the plumd starts anew on a store that holds nothing
 
 
 PLUMDS, CLIENTS, STORE = "plumd", "client", "store"
@@ -28,6 +29,7 @@ HOLD_S = {
     Kind.FILL: (0.5, 2.0),
     Kind.CLOCK: (1.5, 3.0),
     Kind.COMPACT: (0.0, 0.2),
+    Kind.BLANK: (2.0, 3.5),
 }
 TOGETHER = 0.3  # of the faults come two at once
 
@@ -64,6 +66,7 @@ def targets(nodes: Sequence[str], clients: Sequence[str]) -> dict[Kind, list[str
         Kind.FILL: [STORE],
         Kind.CLOCK: plumds + holders,
         Kind.COMPACT: [STORE],
+        Kind.BLANK: plumds,
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from plumctl.errors import PlumError
 from tests.faults import history, verdict
 from tests.faults.arena import Arena, ArenaError
 from tests.faults.checker import check
@@ -14,6 +15,10 @@ from tests.faults.history import History, Outcome
 from tests.faults.nemesis import Nemesis
 from tests.faults.plan import Fault
 from tests.faults.settle import Settler
+from tests.faults.traffic import LOST_S
+
+#: Clients that faults may hit.
+VICTIMS = ("registers-1", "registers-2", "holder-1", "holder-2", "api-1")
 
 
 @dataclass
@@ -53,12 +58,12 @@ def go(
     arena: Arena,
     groups: Iterable[Sequence[Fault]],
     *,
-    say: Any = str,
+    say: Callable[[str], object] = str,
     pause_s: float = 0.3,
-) -> Result:
-    """Every fault, healed again, and the verdict. After Ctrl-C: the verdict on what was
-    done so far, then KeyboardInterrupt goes on."""
-    result, began = Result(), time.monotonic()
+) -> tuple[Result, bool]:
+    """Every fault, healed again, and the verdict. True: Ctrl-C came, and this is the verdict
+    on what was done until then."""
+    result, began, broken_off = Result(), time.monotonic(), False
     cuts: list[verdict.Cut] = []
     try:
         with arena.up():
@@ -74,19 +79,21 @@ def go(
             finally:
                 nemesis.heal_all()
                 cuts, result.slowest_settle_s = nemesis.cuts, settler.slowest_s
-                if cuts:  # what they excuse has its own time to come back
-                    _let_resume(cuts[-1])
+                _let_resume(cuts)
                 arena.stop_clients()
-    except ArenaError as error:
+    except (ArenaError, PlumError) as error:
         result.nodes.append(str(error))
-    finally:
-        result.seconds = time.monotonic() - began
-        if arena.flows:
-            _judge(arena, cuts, result)
-    return result
+    except KeyboardInterrupt:
+        broken_off = True
+    result.seconds = time.monotonic() - began
+    if arena.flows:
+        _judge(arena, cuts, result)
+    return result, broken_off
 
 
-def _suffer(nemesis: Nemesis, group: Sequence[Fault], pause_s: float, say: Any) -> None:
+def _suffer(
+    nemesis: Nemesis, group: Sequence[Fault], pause_s: float, say: Callable[[str], object]
+) -> None:
     """Begin together, end one by one when its time has come."""
     begun: list[tuple[float, Fault]] = []
     try:
@@ -102,9 +109,12 @@ def _suffer(nemesis: Nemesis, group: Sequence[Fault], pause_s: float, say: Any) 
     time.sleep(pause_s)
 
 
-def _let_resume(last: verdict.Cut) -> None:
-    resumed_s = last.healed_s + verdict.RESUME_S + (last.healed_s - last.began_s)
-    time.sleep(max(0.0, min(resumed_s - time.monotonic(), 15.0)))
+def _let_resume(cuts: Sequence[verdict.Cut]) -> None:
+    """What is sent just now must be known as answered or lost, and a cut's flows go on."""
+    until_s = time.monotonic() + LOST_S + 0.5
+    for cut in cuts[-2:]:
+        until_s = max(until_s, cut.healed_s + verdict.RESUME_S)
+    time.sleep(until_s - time.monotonic())
 
 
 def _judge(arena: Arena, cuts: Sequence[verdict.Cut], result: Result) -> None:

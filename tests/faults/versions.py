@@ -30,6 +30,8 @@ class Versions:
         self.contradictions: list[str] = []
         self._of: dict[str, list[Version]] = defaultdict(list)
         self._writer: dict[tuple[str, str], Op] = {}
+        self._revision_of: dict[tuple[str, str], int] = {}
+        self._changes: list[tuple[int, str, Version]] = []  # of all keys, by revision
         self._doubtful: dict[str, list[Op]] = defaultdict(list)  # outcome unknown, never seen
         self._leased: set[str] = set()
         commits = [op for op in history.ops if op.action is Action.COMMIT]
@@ -65,6 +67,16 @@ class Versions:
         known = self.of(key)
         place = bisect.bisect_right(known, revision, key=lambda version: version.revision)
         return known[place].revision if place < len(known) else math.inf
+
+    def between(self, prefix: str, after: float, through: int) -> Iterator[tuple[str, Version]]:
+        """What changed under a prefix, after one revision (exclusive) up to another."""
+        place = bisect.bisect_right(self._changes, after, key=lambda change: change[0])
+        for index in range(place, len(self._changes)):
+            revision, key, version = self._changes[index]
+            if revision > through:
+                return
+            if key.startswith(prefix):
+                yield key, version
 
     def spans(self, key: str, cell: Cell) -> Iterator[tuple[int, float]]:
         """Revisions, from (inclusive) and to (exclusive), between which the key was so."""
@@ -114,6 +126,7 @@ class Versions:
                     add(cell.key, cell.mod_revision, cell.token, str(op))
         for (key, revision), token in sorted(seen.items()):
             self._place(key, revision, token)
+        self._changes.sort(key=lambda change: change[0])
 
     def _place(self, key: str, revision: int, token: str | None) -> None:
         writer = self._writer.get((key, token)) if token is not None else None
@@ -125,17 +138,23 @@ class Versions:
             self.contradictions.append(
                 f"{writer} was answered as not written, but is there at revision {revision}"
             )
-        for other in self.of(key):
-            if token is not None and other.token == token:
+        if token is not None:
+            first = self._revision_of.setdefault((key, token), revision)
+            if first != revision:
                 self.contradictions.append(
-                    f"{writer} was written twice, at revisions {other.revision} and {revision}"
+                    f"{writer} was written twice, at revisions {first} and {revision}"
                 )
-        self._of[key].append(Version(revision, token, writer))
+        version = Version(revision, token, writer)
+        self._of[key].append(version)
+        self._changes.append((revision, key, version))
 
     def _was_seen(self, op: Op) -> bool:
         """Whether an unknown outcome is known after all: one of its writes turned up."""
-        tokens = {(cell.key, cell.token) for cell in op.writes if cell.token is not None}
-        return any((key, version.token) in tokens for key, _ in tokens for version in self.of(key))
+        return any(
+            (cell.key, cell.token) in self._revision_of
+            for cell in op.writes
+            if cell.token is not None
+        )
 
 
 def _known_until(watch: Watched, commits: list[Op]) -> float:
