@@ -27,6 +27,7 @@ _plumctl() {
                 "endpoint delete") verb="endpoint delete" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
+                "policy test") verb="policy test" ;;
                 "status") verb="status" ;;
                 "sandbox up") verb="sandbox up" ;;
                 "sandbox down") verb="sandbox down" ;;
@@ -36,6 +37,7 @@ _plumctl() {
                 "sandbox node") verb="sandbox node" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
+                "policy") group="policy " ;;
                 "sandbox") group="sandbox " ;;
             esac
         elif [[ $word != -* ]]; then
@@ -48,8 +50,9 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
+            "policy ") _plumctl_words "test" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules status sandbox completion --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status sandbox completion --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -148,12 +151,21 @@ _plumctl_flag() {
         "rules:--domain" | "rules:-d") expect='domain' ;;
         "rules:-o" | "rules:--output") expect='=FORMAT' ;;
         "rules:--socket") expect='@file' ;;
+        "policy test:--from") expect='endpoint' ;;
+        "policy test:--to") expect='-' ;;
+        "policy test:--port") expect='-' ;;
+        "policy test:--protocol") expect='-' ;;
+        "policy test:--tenant" | "policy test:-t") expect='tenant' ;;
+        "policy test:--domain" | "policy test:-d") expect='domain' ;;
+        "policy test:-o" | "policy test:--output") expect='=FORMAT' ;;
+        "policy test:--socket") expect='@file' ;;
         "status:-o" | "status:--output") expect='=FORMAT' ;;
         "status:--socket") expect='@file' ;;
         "sandbox up:--nodes") expect='-' ;;
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
         "sandbox up:--mtu") expect='-' ;;
+        "sandbox up:--store") expect='-' ;;
         "sandbox up:--timeout") expect='-' ;;
         "sandbox status:-o" | "sandbox status:--output") expect='=FORMAT' ;;
         "sandbox exec:--tenant" | "sandbox exec:-t") expect='tenant' ;;
@@ -178,8 +190,9 @@ _plumctl_flags() {
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
+        "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
-        "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
+        "sandbox up") flags="--nodes --domain --underlay --mtu --store --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --file --label --mac --mtu --netns --node --nodes --output --socket --tap --tenant --timeout --underlay --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --file --from --label --mac --mtu --netns --node --nodes --output --port --protocol --socket --store --tap --tenant --timeout --to --underlay --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -51,11 +51,13 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rollback -d 
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a endpoint -d 'Create and delete endpoints.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a drops -d 'Why packets were dropped, and how many.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rules -d 'How often each policy rule decided.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a policy -d 'Ask the policies what they would do.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a status -d 'How this node fares.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a sandbox -d 'A whole zone on this machine, to try things out.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a completion -d 'Print the completion script of a shell.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a create -d 'Create an endpoint. It stays closed until its node has programmed it.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a delete -d 'Delete endpoints: all that are named, or none when one is refused.'
+complete -c plumctl -n '__plumctl_only policy' -f -a test -d 'Which rule decides this connection? From the model; no packet is sent.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a up -d 'Bring a zone up. Mends the one that is up; clears what a killed run left behind.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a down -d 'Remove the sandbox and all that it made.'
 complete -c plumctl -n '__plumctl_only sandbox' -f -a status -d 'How each node of the sandbox fares. Exits 1 when one is not running.'
@@ -166,6 +168,16 @@ complete -c plumctl -n '__plumctl_at rules' -s o -l output -r -f -a 'table wide 
 complete -c plumctl -n '__plumctl_at rules' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at rules' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at rules' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at policy test' -l from -r -f -a '(__plumctl_objects endpoint)' -d 'Who connects.'
+complete -c plumctl -n '__plumctl_at policy test' -l to -r -f -d 'To whom, of the same domain.'
+complete -c plumctl -n '__plumctl_at policy test' -l port -r -f -d 'Destination port.'
+complete -c plumctl -n '__plumctl_at policy test' -l protocol -r -f -d 'tcp, udp, sctp or ping.'
+complete -c plumctl -n '__plumctl_at policy test' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'
+complete -c plumctl -n '__plumctl_at policy test' -l domain -s d -r -f -a '(__plumctl_objects domain)' -d 'Of this domain.'
+complete -c plumctl -n '__plumctl_at policy test' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at policy test' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at policy test' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at policy test' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at status' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at status' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at status' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
@@ -174,6 +186,7 @@ complete -c plumctl -n '__plumctl_at sandbox up' -l nodes -r -f -d 'How many nod
 complete -c plumctl -n '__plumctl_at sandbox up' -l domain -r -F -d 'Manifests to apply. May be repeated.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l underlay -r -f -d 'IP family of the underlay.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l mtu -r -f -d 'MTU of the underlay.'
+complete -c plumctl -n '__plumctl_at sandbox up' -l store -r -f -d 'etcd: three members, in the first nodes.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l timeout -r -f -d 'How long to wait for the manifests.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l keep -d 'When it fails, leave what was made, with the logs.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l help -s h -d 'Show this message and exit.'

@@ -225,6 +225,24 @@ _plumctl_rules() {
         '-h[Show this message and exit.]'
 }
 
+_plumctl_policy_test() {
+    _arguments -s \
+        '--from[Who connects.]:value:{_plumctl_objects endpoint}' \
+        '--to[To whom, of the same domain.]:value:' \
+        '--port[Destination port.]:value:' \
+        '--protocol[tcp, udp, sctp or ping.]:value:' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_status() {
     _arguments -s \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
@@ -241,6 +259,7 @@ _plumctl_sandbox_up() {
         '*--domain[Manifests to apply. May be repeated.]:value:_files' \
         '--underlay[IP family of the underlay.]:value:' \
         '--mtu[MTU of the underlay.]:value:' \
+        '--store[etcd\\: three members, in the first nodes.]:value:' \
         '--timeout[How long to wait for the manifests.]:value:' \
         '--keep[When it fails, leave what was made, with the logs.]' \
         '--help[Show this message and exit.]' \
@@ -316,6 +335,21 @@ _plumctl_endpoint() {
     fi
 }
 
+_plumctl_policy() {
+    local -a commands
+    commands=(
+        'test:Which rule decides this connection? From the model; no packet is sent.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_policy_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_policy_$verb
+    fi
+}
+
 _plumctl_sandbox() {
     local -a commands
     commands=(
@@ -351,6 +385,7 @@ _plumctl() {
         'endpoint:Create and delete endpoints.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
+        'policy:Ask the policies what they would do.'
         'status:How this node fares.'
         'sandbox:A whole zone on this machine, to try things out.'
         'completion:Print the completion script of a shell.'

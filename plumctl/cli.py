@@ -37,6 +37,7 @@ COMMANDS = {
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
+    "policy": Command("policy", "Ask the policies what they would do."),
     "status": Command("status", "How this node fares."),
     "sandbox": Command("sandbox", "A whole zone on this machine, to try things out."),
     "completion": Command("completion", "Print the completion script of a shell."),

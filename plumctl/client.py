@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from plumctl.answers import Applied, Counters, Listing, NodeStatus, Revision, View, Waited
+from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
 from plumctl.errors import ExitCode, PlumError, Problem
 
 #: Seconds the daemon may take to answer anything but a wait.
@@ -118,6 +118,11 @@ class Client:
         """Of one node, or of all nodes of the zone."""
         route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
         return self._ask("GET", route, _counters)
+
+    def trial(self, source: str, target: str, protocol: str, port: int) -> Document:
+        """What would become of a connection, for each address of the target."""
+        query = {"source": source, "target": target, "protocol": protocol, "port": str(port)}
+        return self._ask("GET", "/v1/trial", dict, query=query)
 
     def _ask(
         self,

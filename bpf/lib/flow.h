@@ -28,12 +28,21 @@ static __always_inline void tuple_of(const struct pkt *p, struct tuple *t)
 	t->ctx = p->ctx;
 }
 
+/* What the other direction's packets carry where they meet us: of a translated
+ * end, what was put there. */
 static __always_inline void tuple_reverse_of(const struct pkt *p, __u32 ctx, struct tuple *t)
 {
 	addr_copy(t->saddr, p->daddr);
 	addr_copy(t->daddr, p->saddr);
 	t->sport = p->dport;
 	t->dport = p->sport;
+	if (p->translate & FLOW_NEW_DST) {
+		addr_copy(t->saddr, p->new_addr);
+		t->sport = p->new_port;
+	} else if (p->translate & FLOW_NEW_SRC) {
+		addr_copy(t->daddr, p->new_addr);
+		t->dport = p->new_port;
+	}
 	t->proto = p->proto;
 	t->family = p->family;
 	t->pad = 0;
@@ -90,6 +99,37 @@ static __always_inline long flow_put(const struct tuple *t, const struct flow *f
 		key6_of(t, &k);
 		return bpf_map_update_elem(&plum_flow6, &k, f, BPF_ANY);
 	}
+}
+
+/* The translation a connection was given stays with it. */
+static __always_inline void load_translation(struct pkt *p, const struct flow *f)
+{
+	p->translate = f->flags & (FLOW_NEW_DST | FLOW_NEW_SRC);
+	addr_copy(p->new_addr, f->new_addr);
+	p->new_port = f->new_port;
+}
+
+/* Does the packet go to the backend the connection went to so far? */
+static __always_inline bool same_translation(const struct pkt *p, const struct flow *f)
+{
+	if ((f->flags ^ p->translate) & FLOW_NEW_DST)
+		return false;
+	return !(p->translate & FLOW_NEW_DST) ||
+	       (addr_equal(p->new_addr, f->new_addr) && p->new_port == f->new_port);
+}
+
+/* `end`: the address that is replaced. */
+static __always_inline void set_translation(struct flow *f, __u8 kind, const __be32 *end,
+					    const __be32 *addr, __be16 port)
+{
+	__be32 from[4], to[4];
+
+	addr_copy(from, end);
+	addr_copy(to, addr);
+	f->flags |= kind;
+	f->new_port = port;
+	addr_copy(f->new_addr, addr);
+	f->new_sum = (__u32)bpf_csum_diff(from, sizeof(from), to, sizeof(to), 0);
 }
 
 static __always_inline void flow_touch(struct flow *f, const struct pkt *p, __u32 bytes)
@@ -190,11 +230,17 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 	p->epoch = epoch_of(judge_slot(p));
 	tuple_of(p, &t);
 	f = flow_get(&t);
+	if (f && !same_translation(p, f))
+		f = NULL; /* it went to a backend that is gone */
+	if (f && f->flags & FLOW_NEW_SRC)
+		load_translation(p, f);
 	if (f && flow_idle(cfg, f, p->proto, p->now)) {
 		tuple_reverse_of(p, f->reverse_ctx, &t);
 		r = flow_get(&t);
-		if (!r || flow_idle(cfg, r, p->proto, p->now))
+		if (!r || flow_idle(cfg, r, p->proto, p->now)) {
+			p->translate &= ~FLOW_NEW_SRC;
 			f = NULL;
+		}
 	}
 	if (f) {
 		p->known = true;
@@ -267,6 +313,25 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 		f->flags |= FLOW_TAP;
 	else
 		f->flags &= ~FLOW_TAP;
+	if (p->translate)
+		set_translation(f, p->translate, p->translate & FLOW_NEW_DST ? p->daddr : p->saddr,
+				p->new_addr, p->new_port);
+}
+
+/* Would the answers to this new connection be taken for another's? A client
+ * may use one port to a virtual address and to its backend. */
+static __always_inline bool clashes(const struct pkt *p, const struct tuple *back)
+{
+	const struct config *cfg = config();
+	const struct flow *r = flow_get(back);
+
+	if (!cfg || !r || !(r->flags & FLOW_REPLY) || r->state == FLOW_CLOSED ||
+	    flow_idle(cfg, r, p->proto, p->now))
+		return false;
+	if (!(p->translate | (r->flags & FLOW_NEW_SRC)))
+		return false;
+	return !(p->translate && r->flags & FLOW_NEW_SRC && r->new_port == p->dport &&
+		 addr_equal(r->new_addr, p->daddr));
 }
 
 /* Both entries of a new connection, the answering one without a way yet: its
@@ -274,20 +339,23 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 bytes)
 {
 	struct flow f = { .created = p->now, .reverse_ctx = p->out_ifindex };
+	struct tuple back;
 	int rc;
 
+	if (!p->out_ifindex)
+		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
+	tuple_reverse_of(p, f.reverse_ctx, &back);
+	if (clashes(p, &back))
+		return DROP(FLOW_CLASH);
 	if (!p->reopen || !p->known) {
 		rc = charge(p);
 		if (rc)
 			return rc;
 	}
-	if (!p->out_ifindex)
-		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
 	fill_forwarding(&f, p);
 	flow_touch(&f, p, bytes);
 	if (flow_put(t, &f) < 0)
 		return DROP(FLOW_TABLE);
-	tuple_reverse_of(p, f.reverse_ctx, t);
 	__builtin_memset(&f, 0, sizeof(f));
 	f.created = p->now;
 	f.seen = p->now;
@@ -299,7 +367,9 @@ static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 byt
 	f.slot = p->out_ifindex ? p->out_slot : p->in_slot;
 	if (p->out_ifindex && !p->from_underlay)
 		f.epoch = epoch_of(p->out_slot);
-	return flow_put(t, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
+	if (p->translate)
+		set_translation(&f, FLOW_NEW_SRC, p->new_addr, p->daddr, p->dport);
+	return flow_put(&back, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
 }
 
 /* A packet of a known connection: note what it changes. */

@@ -146,3 +146,40 @@ class NodeCounters(Answer):
 
 class ZoneCounters(Answer):
     nodes: dict[str, NodeCounters]
+
+
+class TrialRule(Answer):
+    direction: Literal["egress", "ingress"]
+    node: str = Field(description="Where it is asked")
+    name: str = Field(description="POLICY/DIRECTION/RULE, or `default`: the domain's")
+
+
+class TrialStage(Answer):
+    node: str
+    stage: str = Field(description="As in bpf/PIPELINE.md")
+    detail: str
+
+
+class Trial(Answer):
+    """One connection, as the rows compiled from the model would treat it."""
+
+    source: str
+    target: str
+    source_address: str | None = Field(description="null: it has none of that family")
+    target_address: str
+    allowed: bool = False
+    outcome: Literal["delivered", "answered", "dropped", "unsendable"] = Field(
+        default="unsendable", description="unsendable: the guest itself gives up"
+    )
+    drop: str | None = Field(default=None, description="Drop reason of bpf/PIPELINE.md")
+    reason: str = Field(default="", description="Why it does not get there")
+    receiver: str | None = Field(default=None, description="Endpoint it reaches, or nearly")
+    rules: tuple[TrialRule, ...] = Field(default=(), description="The last one had the last word")
+    stages: tuple[TrialStage, ...] = ()
+
+
+class Trials(Answer):
+    """One for each address of the target."""
+
+    items: tuple[Trial, ...]
+    revision: int = Field(description="Of the store, that was asked")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from daemon.api import changes, errors, history, node, objects, waiting
+from daemon.api import changes, errors, history, node, objects, trials, waiting
 from daemon.api.access import AccessControl
 from daemon.api.answers import ErrorAnswer
 from daemon.api.audit import Audit
@@ -33,7 +33,7 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     )
     app.state.backend = backend
     errors.install(app)
-    for module in (objects, changes, history, waiting, node):
+    for module in (objects, changes, history, waiting, node, trials):
         app.include_router(module.router)
     return app
 

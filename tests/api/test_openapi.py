@@ -22,6 +22,7 @@ ROUTES = {
     ("GET", "/v1/status"),
     ("GET", "/v1/nodes/{node}/counters"),
     ("GET", "/v1/counters"),
+    ("GET", "/v1/trial"),
 }
 
 

@@ -118,3 +118,16 @@ def test_confirm_delete_and_status(plumctl: Any) -> None:
     assert plumctl("delete", "tenant", "acme").code == 0
     assert "Ready:       yes" in plumctl("status").out
     assert plumctl("rules").code == 0
+
+
+def test_policy_test_names_the_deciding_rule(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    ask = ("policy", "test", "-d", "acme/shop", "--from", "web-1")
+    allowed = plumctl(*ask, "--to", "app-1", "--port", "8080", "--no-headers")
+    assert (allowed.code, "allowed" in allowed.out) == (0, True), allowed
+    refused = plumctl(*ask, "--to", "db-1", "--port", "5432", "-o", "name")
+    assert (refused.code, refused.out) == (1, "protect-db/ingress/only-app\n")
+    assert plumctl(*ask, "--to", "db-1").code == 2
+    unknown = plumctl(*ask, "--to", "acme/shop/db-9", "--port", "1")
+    assert (unknown.code, "there is no endpoint" in unknown.err) == (4, True)
