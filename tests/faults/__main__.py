@@ -32,7 +32,9 @@ def main() -> int:
     while leg := list(itertools.islice(groups, LEG)):
         folder = given.results / "legs" / f"{len(begun.legs) + 1}"
         shutil.rmtree(folder, ignore_errors=True)
-        arena = Arena(current_layout(), folder, begun.seed + len(begun.legs), bug=given.bug)
+        arena = Arena(
+            current_layout(), folder, begun.seed + len(begun.legs), begun.store, given.bug
+        )
         result, broken_off = go(arena, leg, say=_say)
         begun.add(result)
         begun.write(given.results)
@@ -50,6 +52,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--faults", type=int, default=200, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="the same faults again (default: by the clock)")
+    parser.add_argument("--store", default="etcd", choices=["etcd", "sqlite"])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the report")
     parser.add_argument("--resume", action="store_true", help="go on with the report there")
     parser.add_argument("--keep", action="store_true", help="keep histories of legs that passed")
@@ -64,11 +67,12 @@ def _begin(given: argparse.Namespace) -> report.Report:
         except FileNotFoundError:
             raise SystemExit(f"nothing to resume in {given.results}: leave --resume out") from None
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
-    return report.Report(seed, given.faults, "sqlite")
+    return report.Report(seed, given.faults, given.store)
 
 
 def _left(begun: report.Report) -> Iterator[Sequence[Fault]]:
-    groups = plan(begun.seed, begun.wanted, targets(Arena.nodes, VICTIMS))
+    arena = Arena(current_layout(), RESULTS, begun.seed, begun.store)
+    groups = plan(begun.seed, begun.wanted, targets(arena.nodes, arena.members, VICTIMS))
     skipped = 0
     for group in groups:
         if skipped < begun.done:

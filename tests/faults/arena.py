@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+from daemon.drivers.netns import entered
 from plumctl.client import Client
 from plumctl.errors import PlumError
-from plumctl.run import run, succeeds
-from plumctl.sandbox import process, zone
-from plumctl.sandbox.layout import Layout
+from plumctl.run import run
+from plumctl.sandbox import etcd, process, zone
+from plumctl.sandbox.fabric import Fabric, enter
+from plumctl.sandbox.layout import NETNS_DIR, Layout, vtep
 from tests.faults import topology
 from tests.faults.api_client import key_of
 from tests.faults.bugs import Bug
@@ -29,7 +32,9 @@ from tests.faults.traffic import Flow
 
 ROOT_DIR = Path(__file__).resolve().parent.parent.parent
 CLOCK_SOURCE = Path(__file__).with_name("clock.c")
-DISK_BYTES = 96 << 20
+DISK_BYTES = {"sqlite": 96 << 20, "etcd": 224 << 20}  # a member's log alone takes 128 MB
+NODES = 3
+ROLES = {"operator": 1, "registers": 3, "holder": 2, "watch": 2, "api": 2}
 READY_S = 30.0
 
 
@@ -57,7 +62,7 @@ class Arena:
     layout: Layout
     folder: Path  # histories and journals
     seed: int
-    nodes: Sequence[str] = ("n1", "n2", "n3")
+    store: str = "sqlite"  # or etcd
     bug: Bug = Bug.NONE
     workers: list[Worker] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
@@ -73,8 +78,28 @@ class Arena:
         return (self.folder / "clock.so").resolve()
 
     @property
-    def store_url(self) -> str:
+    def nodes(self) -> tuple[str, ...]:
+        return self.fabric.nodes
+
+    @property
+    def fabric(self) -> Fabric:
+        return zone.fabric_for(NODES, 4, 1500, self.store)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Nodes that run a member of the store; none with SQLite."""
+        return etcd.members(self.fabric)
+
+    def store_url(self, node: str) -> str:
+        if self.members:
+            return etcd.url(self.layout, self.fabric, node)
         return f"sqlite://{self.layout.store}"
+
+    def disks(self) -> dict[str, Path]:
+        """What a full disk can hit: the store's files, or each member's."""
+        if self.members:
+            return {node: self.layout.store_dir / node / "etcd" for node in self.members}
+        return {"all": self.layout.store_dir}
 
     def client(self, node: str, timeout_s: float = 5.0) -> Client:
         return Client(str(self.layout.socket(node)), timeout_s=timeout_s)
@@ -89,12 +114,12 @@ class Arena:
         with mock.patch.object(process, "start", self._start):
             self._clear()
             try:
-                zone.up(self.layout, zone.fabric_for(len(self.nodes), 4, 1500), str)
-                self._shrink_disk()
+                zone.up(self.layout, self.fabric, str)
+                self._shrink_disks()
                 self._await_ready()
                 self.flows = topology.build(self)
                 self._start_traffic()
-                for role, count in (("registers", 3), ("holder", 2), ("watch", 2), ("api", 2)):
+                for role, count in ROLES.items():
                     for number in range(1, count + 1):
                         worker = Worker(role, number, self._bug_of(role))
                         self.workers.append(worker)
@@ -129,44 +154,67 @@ class Arena:
 
     def _clear(self) -> None:
         process.stop(self.layout, process.processes(self.layout))
-        while succeeds("mountpoint", "-q", str(self.layout.store_dir)):
-            run("umount", str(self.layout.store_dir))
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in reversed(mounts):
+            if Path(mount).is_relative_to(self.layout.store_dir):
+                run("umount", mount)
         zone.down(self.layout, str)
         self.layout.lock_file.unlink(missing_ok=True)
 
     # Daemons
 
-    def pid(self, node: str) -> int:
-        """0: it does not run."""
-        found = [one.pid for one in process.processes(self.layout) if one.node == node]
+    def pid(self, name: str) -> int:
+        """Of a node's plumd, or its member (`n1.etcd`). 0: it does not run."""
+        found = [one.pid for one in process.processes(self.layout) if one.node == name]
         return found[0] if found else 0
 
-    def kill_plumd(self, node: str) -> None:
-        """kill -9, and wait until it is gone."""
-        pid = self.pid(node)
+    def kill(self, name: str) -> None:
+        """kill -9 of a plumd or a member, and wait until it is gone."""
+        pid = self.pid(name)
         if not pid:
-            raise ArenaError(f"no plumd runs on {node}: see {self.layout.log(node)}")
+            return  # it ended by itself; whoever mends it starts it
         handle = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             if not select.select([handle], [], [], 10)[0]:
-                raise ArenaError(f"plumd of {node} does not die")
+                raise ArenaError(f"{name} does not die")
         finally:
             os.close(handle)
 
     def launch_on_blank(self, node: str) -> None:
         """Start it on a store that holds nothing, at a socket nobody asks."""
+        folder = self.layout.node_run_dir(node)
+        for blank in folder.glob("blank.*"):
+            blank.unlink()
         self._blank.add(node)
         try:
-            process.start_plumd(self.layout, node)
+            process.start_plumd(self.layout, node, f"sqlite://{folder / 'blank.db'}")
         finally:
             self._blank.discard(node)
 
     def start_plumd(self, node: str) -> None:
         """Start it unless it runs, and wait until it has caught up."""
         if not self.pid(node):
-            process.start_plumd(self.layout, node)
+            process.start_plumd(self.layout, node, self.store_url(node))
         wait_for(lambda: self.ready(node), READY_S, f"plumd of {node} is not ready")
+
+    def launch_member(self, node: str) -> None:
+        command = etcd.command(self.layout, self.fabric, node)
+        process.start_member(self.layout, node, command)
+
+    def start_member(self, node: str) -> None:
+        """Start the node's member unless it runs, and wait until it listens."""
+        if not self.pid(process.member_name(node)):
+            self.launch_member(node)
+        address = str(vtep(self.nodes.index(node) + 1, 4)), etcd.CLIENT_PORT
+        namespace = NETNS_DIR / self.layout.namespace(node)
+
+        def listens() -> bool:
+            with entered(namespace), socket.socket() as opened:
+                opened.settimeout(1)
+                return opened.connect_ex(address) == 0
+
+        wait_for(listens, READY_S, f"the member of {node} does not listen")
 
     def ready(self, node: str) -> bool:
         try:
@@ -189,14 +237,12 @@ class Arena:
     ) -> subprocess.Popen[bytes]:
         """In place of the sandbox's own: the same, with a clock that can be stepped."""
         node = env[process.MARK].rpartition("/")[2]
-        argv, env = list(argv), env | self._with_clock(node)
+        argv = list(argv)
+        if node in self.nodes:  # etcd asks the kernel itself, and is not to be misled so
+            env = env | self._with_clock(node)
         if node in self._blank:
-            folder = self.layout.node_run_dir(node)
-            for blank in folder.glob("blank.*"):
-                blank.unlink()
-            argv[argv.index("--store") + 1] = str(folder / "blank.db")
-            argv[argv.index("--socket") + 1] = str(folder / "blank.sock")
-        if self.bug is Bug.SWEEPING:
+            argv[argv.index("--socket") + 1] = str(self.layout.node_run_dir(node) / "blank.sock")
+        if self.bug is Bug.SWEEPING and node in self.nodes:
             argv[argv.index("daemon")] = "tests.faults.sweeping_plumd"
         with log.open("ab") as stream:
             return subprocess.Popen(
@@ -214,19 +260,22 @@ class Arena:
         self.step_clock(name, 0)
         return {"LD_PRELOAD": str(self._clock_library), "FAULTS_CLOCK": str(self.clock_file(name))}
 
-    def _shrink_disk(self) -> None:
-        """Put the store on a file system of its own that can be filled."""
-        folder = self.layout.store_dir
+    def _shrink_disks(self) -> None:
+        """Put the store on file systems of its own that can be filled."""
         process.stop(self.layout, process.processes(self.layout))
-        aside = folder.with_name(f".{folder.name}.aside")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-        folder.mkdir(mode=0o750)
-        run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0750", "tmpfs", str(folder))
-        shutil.copytree(aside, folder, dirs_exist_ok=True)
-        shutil.rmtree(aside)
+        for folder in self.disks().values():
+            aside = folder.with_name(f".{folder.name}.aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            folder.mkdir(mode=0o700)
+            size = f"size={DISK_BYTES[self.store]},mode=0700"
+            run("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+            shutil.rmtree(aside)
+        for node in self.members:
+            self.launch_member(node)
         for node in self.nodes:
-            process.start_plumd(self.layout, node)
+            process.start_plumd(self.layout, node, self.store_url(node))
 
     def _await_ready(self) -> None:
         for node in self.nodes:
@@ -239,21 +288,32 @@ class Arena:
         name = f"{worker.name}.{worker.leg}"
         command = [sys.executable, "-m", "tests.faults.client", worker.role, "--name", name]
         command += ["--out", str(self.folder / f"history-{name}.jsonl"), "--seed", str(self.seed)]
-        command += ["--store", self.store_url, "--tenant", self.tenant, "--bug", worker.bug]
+        node = self.nodes[worker.number % len(self.nodes)]
+        command += ["--store", self.store_url(node), "--tenant", self.tenant, "--bug", worker.bug]
         for prefix in self.watched():
             command += ["--prefix", prefix]
         for node in self.nodes:
             command += ["--socket", str(self.layout.socket(node))]
         with (self.folder / f"client-{name}.log").open("ab") as log:
             worker.running = subprocess.Popen(
-                command,
+                enter(self.layout.namespace(node), command),
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=subprocess.PIPE if worker.role == "operator" else log,
                 stderr=log,
                 cwd=ROOT_DIR,
                 env=self._environment() | self._with_clock(worker.name),
                 start_new_session=True,
             )
+
+    def order(self, line: str, timeout_s: float) -> int:
+        """What the operator answers; 0: it did not happen, or nobody knows."""
+        running = next(worker.running for worker in self.workers if worker.role == "operator")
+        assert running and running.stdin and running.stdout
+        running.stdin.write(f"{line}\n".encode())
+        running.stdin.flush()
+        if not select.select([running.stdout], [], [], timeout_s)[0]:
+            raise ArenaError(f"the operator does not answer in {timeout_s:g} s")
+        return int(running.stdout.readline() or 0)
 
     def watched(self) -> list[str]:
         return [ROOT, *(key_of(kind, f"{self.tenant}/") for kind in ("endpoint", "domain"))]

@@ -18,11 +18,12 @@ from tests.faults import store_clients
 from tests.faults.api_client import ApiClient
 from tests.faults.bugs import Bug, planted
 from tests.faults.history import Recorder
+from tests.faults.operate import operate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["registers", "holder", "watch", "api"])
+    parser.add_argument("role", choices=["registers", "holder", "watch", "api", "operator"])
     parser.add_argument("--name", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -32,7 +33,8 @@ def main() -> None:
     parser.add_argument("--tenant", default="")
     parser.add_argument("--bug", type=Bug, default=Bug.NONE)
     given = parser.parse_args()
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    if given.role != "operator":
+        threading.Thread(target=_end_with_input, daemon=True).start()
     record = Recorder(given.out, given.name)
     choose = random.Random(f"{given.seed}/{given.name}")
     if given.role == "api":
@@ -49,6 +51,8 @@ async def _on_store(given: argparse.Namespace, record: Recorder, choose: random.
             await store_clients.registers(client)
         elif given.role == "holder":
             await store_clients.Holder(client, fenced=given.bug is not Bug.UNFENCED).run()
+        elif given.role == "operator":
+            await operate(client)
         else:
             async with asyncio.TaskGroup() as tasks:
                 for prefix in given.prefix:

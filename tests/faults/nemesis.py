@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -12,15 +11,15 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from daemon.store.interface import Put
-from daemon.store.sqlite import SqliteStore
 from plumctl.run import run
 from plumctl.sandbox.fabric import enter
-from tests.faults.arena import Arena, Worker, wait_for
-from tests.faults.plan import CLIENTS, Fault, Kind
+from tests.faults.arena import Arena, Worker
+from tests.faults.plan import CLIENTS, MEMBERS, PLUMDS, Fault, Kind
 from tests.faults.verdict import Cut
 
 Undo = Callable[[], None]
+
+TABLE = "plum_faults"  # of nft, in a node's namespace
 
 
 class Nemesis:
@@ -34,6 +33,7 @@ class Nemesis:
             Kind.KILL: self._kill,
             Kind.PAUSE: self._pause,
             Kind.CUT: self._cut,
+            Kind.ISOLATE: self._isolate,
             Kind.FILL: self._fill,
             Kind.CLOCK: self._clock,
             Kind.COMPACT: self._compact,
@@ -72,8 +72,8 @@ class Nemesis:
 
     def _kill(self, fault: Fault) -> Undo:
         if not fault.target.startswith(CLIENTS):
-            self._arena.kill_plumd(fault.name)
-            return lambda: self._arena.start_plumd(fault.name)
+            self._arena.kill(fault.process)
+            return lambda: self._start(fault)
         worker = self._worker(fault)
         assert worker.running
         worker.running.kill()
@@ -81,15 +81,26 @@ class Nemesis:
         return lambda: self._arena.start_worker(worker)
 
     def _pause(self, fault: Fault) -> Undo:
-        pid = self._pid(fault)
+        if fault.target.startswith(CLIENTS):
+            running = self._worker(fault).running
+            assert running
+            pid = running.pid
+        else:
+            pid = self._arena.pid(fault.process)
         _signal(pid, signal.SIGSTOP)
 
         def go_on() -> None:
             _signal(pid, signal.SIGCONT)
-            if not fault.target.startswith(CLIENTS):
-                self._arena.start_plumd(fault.name)
+            self._start(fault)
 
         return go_on
+
+    def _start(self, fault: Fault) -> None:
+        """What the fault hit, unless it runs."""
+        if fault.target.startswith(MEMBERS):
+            self._arena.start_member(fault.name)
+        elif fault.target.startswith(PLUMDS):
+            self._arena.start_plumd(fault.name)
 
     def _cut(self, fault: Fault) -> Undo:
         self._link(fault.name, "down")
@@ -107,54 +118,66 @@ class Nemesis:
         fabric = self._arena.layout.fabric
         run(*enter(fabric, ["ip", "link", "set", node, state]))
 
+    def _isolate(self, fault: Fault) -> Undo:
+        """The node's member and clients are cut off, its overlay is not: only TCP beyond the
+        node itself is dropped."""
+        inside = self._arena.layout.namespace(fault.name)
+        rules = "\n".join(
+            [
+                f"table inet {TABLE} {{",
+                "chain in { type filter hook input priority 0",
+                'iifname "underlay" meta l4proto tcp drop',
+                "}",
+                "chain out { type filter hook output priority 0",
+                'oifname "underlay" meta l4proto tcp drop',
+                "}",
+                "}\n",
+            ]
+        )
+        run(*enter(inside, ["nft", "-f", "-"]), stdin=rules)
+
+        def join() -> None:
+            run(*enter(inside, ["nft", "delete", "table", "inet", TABLE]))
+
+        return join
+
     def _fill(self, fault: Fault) -> Undo:
-        folder = self._arena.layout.store_dir
-        with closing(sqlite3.connect(self._arena.layout.store)) as connection:
-            # Else writes go into space the log already has.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        folder = self._arena.disks()[fault.name]
+        if not self._arena.members:
+            with closing(sqlite3.connect(self._arena.layout.store)) as connection:
+                # Else writes go into space the log already has.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         filler = folder / "filler"
-        with filler.open("wb", buffering=0) as file, suppress(OSError):
-            block = bytes(1 << 20)
-            while file.write(block):
-                pass
-        with filler.open("ab", buffering=0) as file, suppress(OSError):
-            while file.write(bytes(4096)):
-                pass
-        return lambda: filler.unlink()
+        for block in (bytes(1 << 20), bytes(4096)):
+            with filler.open("ab", buffering=0) as file, suppress(OSError):
+                while file.write(block):
+                    pass
+
+        def free() -> None:
+            filler.unlink()
+            if self._arena.members:  # a member that cannot write its log ends
+                self._arena.start_member(fault.name)
+
+        return free
 
     def _clock(self, fault: Fault) -> Undo:
         self._arena.step_clock(fault.name, fault.amount)
         return lambda: self._arena.step_clock(fault.name, 0)
 
     def _compact(self, fault: Fault) -> Undo:
-        """As the store does it by itself every ten thousand revisions, but at once."""
-
-        async def forget() -> None:
-            path = self._arena.layout.store
-            async with await SqliteStore.open(path, keep_revisions=0) as store:
-                await store.commit([], [Put("/compacted", os.urandom(8))])
-
-        asyncio.run(forget())
+        self._arena.order("compact", 30)
         return lambda: None
 
     def _blank(self, fault: Fault) -> Undo:
         """What it lists is empty; clients do not reach it, so nobody writes there."""
-        self._arena.kill_plumd(fault.name)
+        self._arena.kill(fault.name)
         self._arena.launch_on_blank(fault.name)
 
         def back() -> None:
-            self._arena.kill_plumd(fault.name)
+            self._arena.kill(fault.name)
             self._arena.start_plumd(fault.name)
 
         return back
-
-    def _pid(self, fault: Fault) -> int:
-        if fault.target.startswith(CLIENTS):
-            worker = self._worker(fault)
-            assert worker.running
-            return worker.running.pid
-        wait_for(lambda: bool(self._arena.pid(fault.name)), 5, f"no plumd runs on {fault.name}")
-        return self._arena.pid(fault.name)
 
     def _worker(self, fault: Fault) -> Worker:
         return next(worker for worker in self._arena.workers if worker.name == fault.name)

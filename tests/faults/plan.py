@@ -13,19 +13,21 @@ class Kind(StrEnum):
     KILL = "kill"  # -9
     PAUSE = "pause"  # SIGSTOP, later SIGCONT
     CUT = "cut"  # the node's cable to the underlay is pulled
+    ISOLATE = "isolate"  # the node reaches nobody's store or API, its overlay goes on
     FILL = "fill"  # the store's disk is full
     CLOCK = "clock"  # CLOCK_REALTIME steps, and back
     COMPACT = "compact"  # all history goes, under load
     BLANK = "blank"  # the plumd starts anew on a store that holds nothing
 
 
-PLUMDS, CLIENTS, STORE = "plumd", "client", "store"
+PLUMDS, MEMBERS, CLIENTS, DISKS, STORE = "plumd", "member", "client", "disk", "store"
 
 #: Seconds a fault lasts, at least and at most.
 HOLD_S = {
     Kind.KILL: (0.2, 2.0),
     Kind.PAUSE: (0.5, 4.0),
     Kind.CUT: (0.5, 4.0),
+    Kind.ISOLATE: (0.5, 4.0),
     Kind.FILL: (0.5, 2.0),
     Kind.CLOCK: (1.5, 3.0),
     Kind.COMPACT: (0.0, 0.2),
@@ -50,24 +52,33 @@ class Fault:
         """The plumd, client or member itself."""
         return self.target.partition(":")[2]
 
+    @property
+    def process(self) -> str:
+        """As the sandbox calls it."""
+        return f"{self.name}.etcd" if self.target.startswith(MEMBERS) else self.name
+
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def targets(nodes: Sequence[str], clients: Sequence[str]) -> dict[Kind, list[str]]:
+def targets(
+    nodes: Sequence[str], members: Sequence[str], clients: Sequence[str]
+) -> dict[Kind, list[str]]:
     """What each kind of fault may hit. Watchers are witnesses: nobody hurts them."""
     plumds = [f"{PLUMDS}:{node}" for node in nodes]
-    victims = [f"{CLIENTS}:{name}" for name in clients if not name.startswith("watch")]
+    etcds = [f"{MEMBERS}:{node}" for node in members]
+    victims = [f"{CLIENTS}:{name}" for name in clients]
     holders = [victim for victim in victims if "holder" in victim]
-    return {
-        Kind.KILL: plumds + victims,
-        Kind.PAUSE: plumds + holders * 2,
+    of = {
+        Kind.KILL: plumds + etcds * 2 + victims,
+        Kind.PAUSE: plumds + etcds + holders,
         Kind.CUT: plumds,
-        Kind.FILL: [STORE],
+        Kind.FILL: [f"{DISKS}:{disk}" for disk in members or ["all"]],
         Kind.CLOCK: plumds + holders,
         Kind.COMPACT: [STORE],
         Kind.BLANK: plumds,
     }
+    return of | ({Kind.ISOLATE: plumds} if members else {})
 
 
 def plan(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
 
-from daemon.store.interface import Put, StoreError
-from daemon.store.open import open_store
 from plumctl.errors import PlumError
 from tests.faults import topology
 from tests.faults.api_client import key_of
@@ -47,25 +44,12 @@ class Settler:
 
     def _write(self, token: str) -> int:
         """Straight into the store. Its revision."""
-        writes = [Cell(MARKER, token)]
         deadline = time.monotonic() + WRITE_S
         while time.monotonic() < deadline:
-            number = self._record.begin(Action.COMMIT, writes=plain(writes))
-            try:
-                revision = asyncio.run(self._commit(token))
-            except (StoreError, TimeoutError) as error:
-                self._record.end(number, Outcome.UNKNOWN, why=str(error))
-                time.sleep(0.2)
-                token += "+"
-                writes = [Cell(MARKER, token)]
-                continue
-            self._record.end(number, Outcome.OK, revision=revision)
-            return revision
+            if revision := self._arena.order(f"mark {token}", WRITE_S):
+                return revision
+            token += "+"
         raise ArenaError(f"the store takes no write {WRITE_S:g} s after the last fault was over")
-
-    async def _commit(self, token: str) -> int:
-        async with asyncio.timeout(5), await open_store(self._arena.store_url) as store:
-            return (await store.commit([], [Put(MARKER, token.encode())])).revision
 
     def _apply(self, token: str, healed_s: float, marks: dict[str, int]) -> list[str]:
         """Through the API, then wait until every node has programmed it."""

@@ -26,10 +26,13 @@ def layout() -> Iterator[Layout]:
 
 
 @pytest.mark.privileged
-def test_faults_lose_nothing_and_break_no_flow(tmp_path: Path, layout: Layout) -> None:
-    groups = list(plan(SEED, 9, targets(Arena.nodes, VICTIMS), longest_s=2.0))
-    assert len({fault.kind for group in groups for fault in group}) == len(Kind)
-    result, _ = go(Arena(layout, tmp_path, SEED), groups)
+@pytest.mark.parametrize("store", ["sqlite", "etcd"])
+def test_faults_lose_nothing_and_break_no_flow(tmp_path: Path, layout: Layout, store: str) -> None:
+    arena = Arena(layout, tmp_path, SEED, store)
+    hits = targets(arena.nodes, arena.members, VICTIMS)
+    groups = list(plan(SEED, 9, hits, longest_s=2.0))
+    assert {fault.kind for group in groups for fault in group} == set(hits)
+    result, _ = go(arena, groups)
     assert result.passed, [*result.history, *result.traffic, *result.nodes][:20]
 
 
