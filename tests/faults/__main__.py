@@ -7,6 +7,7 @@ import argparse
 import itertools
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ RESULTS = Path(__file__).with_name("results")
 
 def main() -> int:
     given = _parse()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # heal and clear up as well
     begun = _begin(given)
     print(f"seed {begun.seed}, {begun.wanted} faults, {begun.done} of them done", flush=True)
     groups = _left(begun)

@@ -182,7 +182,8 @@ class Arena:
             os.close(handle)
 
     def launch_on_blank(self, node: str) -> None:
-        """Start it on a store that holds nothing, at a socket nobody asks."""
+        """Start it on a store that holds nothing, at a socket no client asks, and wait until it
+        has seen that there is nothing."""
         folder = self.layout.node_run_dir(node)
         for blank in folder.glob("blank.*"):
             blank.unlink()
@@ -191,6 +192,15 @@ class Arena:
             process.start_plumd(self.layout, node, f"sqlite://{folder / 'blank.db'}")
         finally:
             self._blank.discard(node)
+        blank = Client(str(folder / "blank.sock"), timeout_s=5)
+
+        def listed() -> bool:
+            try:
+                return "has no node" in blank.status().reason
+            except PlumError:
+                return False
+
+        wait_for(listed, READY_S, f"plumd of {node} on a blank store does not answer")
 
     def start_plumd(self, node: str) -> None:
         """Start it unless it runs, and wait until it has caught up."""
