@@ -24,6 +24,10 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
     return Restored.read(json.loads(_run("restore", "--store", store, *flags, stdin=lines).stdout))
 
 
+def migrate(store: str, to: str) -> Restored:
+    return Restored.read(json.loads(_run("migrate", "--store", store, "--to", to).stdout))
+
+
 def _run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     root = Path(plumctl.__file__).resolve().parent.parent
     # -P: never a `daemon` of the current directory.
