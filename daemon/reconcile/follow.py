@@ -13,6 +13,7 @@ from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, CompactedError, Store, StoreError
 from daemon.zone.keys import placement_prefix
 from daemon.zone.placement import complete_placements
+from daemon.zone.restoring import begins, until_restored
 from daemon.zone.scope import Scoped, enter, read_base
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Follower:
     `receive` gets every state. While the store does not answer nothing is received, so
     the last state stays; `failed` is told why. Afterwards the watch goes on where it
     was: only when that history is gone, or the store is another one, is the node's part
-    listed again.
+    listed again. A restore is waited for: half of it is nothing to act upon.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class Follower:
             async with aclosing(cast(AsyncGenerator[Batch, None], watch)) as batches:
                 async for batch in batches:
                     self.batches += 1
+                    if begins(batch):
+                        self._state = None  # of the store; what was received stays
+                        return
                     state = state.after(batch)
                     if not state.listed:
                         break  # the watch no longer fits
@@ -87,6 +91,8 @@ class Follower:
             if now >= state.revision:
                 return state
             log.warning("the store went back, listing again", extra={"step": "watch"})
+        while await until_restored(self._store):
+            pass
         await complete_placements(self._store)
         self.listings += 1
         return await read_base(self._store, self._node)

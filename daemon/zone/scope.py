@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from daemon.model.object import Domain, Endpoint, Kind
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, Store
-from daemon.zone.keys import ROOT, placement_prefix
+from daemon.zone.keys import RESTORE, ROOT, placement_prefix
 from daemon.zone.read import advance, decode, snapshot_of
 
 NODES = f"{ROOT}{Kind.NODE}/"
@@ -66,7 +66,7 @@ class Scoped:
     @property
     def keys(self) -> frozenset[str]:
         """Exact: a prefix `domain/acme/shop` would bring shop-2's changes as well."""
-        return frozenset(map(domain_key, self.placed))
+        return frozenset((*map(domain_key, self.placed), RESTORE))
 
     def after(self, batch: Batch) -> Scoped:
         """The state after one batch of its watch."""
