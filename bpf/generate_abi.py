@@ -230,10 +230,10 @@ def struct_class(btf: Btf, name: str) -> Iterator[str]:
     yield "\n    @classmethod"
     yield f"    def unpack(cls, data: {octets}) -> Self:"
     if swapped:
-        yield f"        {', '.join(f for f, _ in fields)} = {code}.unpack(data)"
+        yield f"        raw = {code}.unpack(data)"
         yield "        return cls("
-        for field, _ in fields:
-            value = f"int.from_bytes({field})" if field in swapped else field
+        for index, (field, _) in enumerate(fields):
+            value = f"int.from_bytes(raw[{index}])" if field in swapped else f"raw[{index}]"
             yield f"            {value},"
         yield "        )"
     else:

@@ -5,12 +5,14 @@
  *
  *   plum_from_ep  --miss-->  plum_slow_ep  \
  *   plum_from_ul  --miss-->  plum_slow_ul   >--> plum_judge --> plum_send
- *                                 |    \--> plum_flood
+ *                                 |    \--> plum_flood_out
+ *                                 |\------> plum_balance --> plum_judge
  *                                 \-------> plum_error
  *
  * Everything an established connection needs is in the first two (fast.h).
  */
 #include "lib/arp_nd.h"
+#include "lib/balance.h"
 #include "lib/deliver.h"
 #include "lib/fast.h"
 #include "lib/finish.h"
@@ -23,7 +25,16 @@
 #include "lib/policy.h"
 #include "lib/punt.h"
 
-enum tail { TAIL_SLOW_EP, TAIL_SLOW_UL, TAIL_JUDGE, TAIL_SEND, TAIL_FLOOD, TAIL_ERROR, TAIL_MAX };
+enum tail {
+	TAIL_SLOW_EP,
+	TAIL_SLOW_UL,
+	TAIL_JUDGE,
+	TAIL_SEND,
+	TAIL_FLOOD,
+	TAIL_ERROR,
+	TAIL_BALANCE,
+	TAIL_MAX
+};
 
 int plum_slow_ep(struct __sk_buff *skb);
 int plum_slow_ul(struct __sk_buff *skb);
@@ -31,6 +42,7 @@ int plum_judge(struct __sk_buff *skb);
 int plum_send(struct __sk_buff *skb);
 int plum_flood_out(struct __sk_buff *skb);
 int plum_error(struct __sk_buff *skb);
+int plum_balance(struct __sk_buff *skb);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -45,6 +57,7 @@ struct {
 		[TAIL_SEND] = &plum_send,
 		[TAIL_FLOOD] = &plum_flood_out,
 		[TAIL_ERROR] = &plum_error,
+		[TAIL_BALANCE] = &plum_balance,
 	},
 };
 
@@ -82,6 +95,10 @@ static __always_inline int forward_from_ep(struct __sk_buff *skb, struct pkt *p)
 	if (!port)
 		return go(skb, TAIL_FLOOD);
 	p->near_vni = p->in_vni;
+	if (port->balancer) {
+		p->balancer = port->balancer;
+		return p->family ? go(skb, TAIL_BALANCE) : CONSUMED; /* ARP to it alone */
+	}
 	if (!port->router) {
 		rc = stage_bridge(skb, p, port);
 		if (rc)
@@ -95,6 +112,8 @@ static __always_inline int forward_from_ep(struct __sk_buff *skb, struct pkt *p)
 		return rc;
 	if (to_router)
 		return answer_as_router(skb, p);
+	if (p->balancer)
+		return go(skb, TAIL_BALANCE);
 	rc = set_router_mac(p);
 	return rc ? rc : go(skb, TAIL_JUDGE);
 }
@@ -185,7 +204,7 @@ static __always_inline int slow_ul(struct __sk_buff *skb, struct pkt *p, const s
 	port = bpf_map_lookup_elem(&plum_mac, &key);
 	if (!port)
 		return go(skb, TAIL_FLOOD);
-	if (port->node || port->router)
+	if (port->node || port->router || port->balancer)
 		return DROP(NOT_HERE);
 	p->near_vni = out.vni;
 	p->hash = flow_hash(p);
@@ -207,6 +226,23 @@ int plum_slow_ul(struct __sk_buff *skb)
 	p->from_underlay = true;
 	p->now = now_ns();
 	return finish(skb, p, slow_ul(skb, p, cfg));
+}
+
+static __always_inline int balance(struct __sk_buff *skb, struct pkt *p)
+{
+	int rc = stage_load_balance(skb, p);
+
+	return rc ? rc : go(skb, TAIL_JUDGE);
+}
+
+SEC("tc")
+int plum_balance(struct __sk_buff *skb)
+{
+	struct pkt *p = scratch();
+
+	if (!p)
+		return TC_ACT_SHOT;
+	return finish_or_explain(skb, p, balance(skb, p));
 }
 
 static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const struct config *cfg)

@@ -27,6 +27,8 @@ PLUM_MAX_NODES = 4096
 PLUM_MAX_SLOTS = 16384
 PLUM_MAX_FLOOD = 4096
 PLUM_PUNT_BYTES = 2048
+MAGLEV_SLOTS = 16381
+MAGLEV_CHUNK = 1024
 FLOW_CTX_UNDERLAY = 0x80000000
 DROP_SLOT_NODE = 0xFFFFFFFF
 
@@ -54,6 +56,12 @@ class RouteKind(IntEnum):
     CONNECTED = 1
     VIA = 2
     BLACKHOLE = 3
+
+
+class VipFlag(IntFlag):
+    """`enum vip_flag`."""
+
+    SOURCE_AFFINITY = 1
 
 
 class PolicyProto(IntEnum):
@@ -93,6 +101,8 @@ class FlowFlag(IntFlag):
     ROUTED = 4
     TAP = 8
     FIN = 16
+    NEW_DST = 32
+    NEW_SRC = 64
 
 
 class PuntKind(IntEnum):
@@ -148,6 +158,9 @@ class Drop(IntEnum):
     RESPONDER = 39
     TAIL_CALL = 40
     HELPER = 41
+    NO_LISTENER = 42
+    NO_BACKEND = 43
+    FLOW_CLASH = 44
 
 
 class Stage(IntEnum):
@@ -163,13 +176,14 @@ class Stage(IntEnum):
     FRAGMENT = 7
     BRIDGE = 8
     ROUTE = 9
-    ICMP_ERROR = 10
-    EGRESS_POLICY = 11
-    INGRESS_POLICY = 12
-    FLOW_INSTALL = 13
-    FLOOD = 14
-    ENCAPSULATE = 15
-    DELIVER = 16
+    LOAD_BALANCE = 10
+    ICMP_ERROR = 11
+    EGRESS_POLICY = 12
+    INGRESS_POLICY = 13
+    FLOW_INSTALL = 14
+    FLOOD = 15
+    ENCAPSULATE = 16
+    DELIVER = 17
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -214,6 +228,9 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.RESPONDER: "request a responder does not answer",
     Drop.TAIL_CALL: "missing pipeline program",
     Drop.HELPER: "kernel refused to resize or move the packet",
+    Drop.NO_LISTENER: "load balancer does not listen there",
+    Drop.NO_BACKEND: "load balancer has no backend for it",
+    Drop.FLOW_CLASH: "another connection has the translated addresses and ports",
 }
 
 _INDEX = struct.Struct("<I")
@@ -398,7 +415,7 @@ class MacKey(NamedTuple):
         return cls._make(_MAC_KEY.unpack(data))
 
 
-_PORT = struct.Struct("<III4x")
+_PORT = struct.Struct("<IIII")
 
 
 class Port(NamedTuple):
@@ -407,6 +424,7 @@ class Port(NamedTuple):
     node: int
     ifindex: int
     router: int
+    balancer: int
 
     def pack(self) -> bytes:
         return _PORT.pack(*self)
@@ -433,7 +451,7 @@ class HostKey(NamedTuple):
         return cls._make(_HOST_KEY.unpack(data))
 
 
-_HOST = struct.Struct("<QIIII6s2x4x4x")
+_HOST = struct.Struct("<QIIII6s2xI4x")
 
 
 class Host(NamedTuple):
@@ -445,6 +463,7 @@ class Host(NamedTuple):
     ifindex: int
     router: int
     mac: bytes
+    balancer: int
 
     def pack(self) -> bytes:
         return _HOST.pack(*self)
@@ -592,6 +611,129 @@ class Hop(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls._make(_HOP.unpack(data))
+
+
+_VIP_KEY = struct.Struct("<I16s2sB1x")
+
+
+class VipKey(NamedTuple):
+    """`struct vip_key`, 24 bytes."""
+
+    domain: int
+    addr: bytes
+    port: int
+    proto: int
+
+    def pack(self) -> bytes:
+        return _VIP_KEY.pack(
+            self.domain,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+            self.proto,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _VIP_KEY.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            int.from_bytes(raw[2]),
+            raw[3],
+        )
+
+
+_VIP = struct.Struct("<Q2sH4x")
+
+
+class Vip(NamedTuple):
+    """`struct vip`, 16 bytes."""
+
+    backends: int
+    to_port: int
+    flags: int
+
+    def pack(self) -> bytes:
+        return _VIP.pack(
+            self.backends,
+            self.to_port.to_bytes(2, "big"),
+            self.flags,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _VIP.unpack(data)
+        return cls(
+            raw[0],
+            int.from_bytes(raw[1]),
+            raw[2],
+        )
+
+
+_MAGLEV_KEY = struct.Struct("<QI4x")
+
+
+class MaglevKey(NamedTuple):
+    """`struct maglev_key`, 16 bytes."""
+
+    backends: int
+    chunk: int
+
+    def pack(self) -> bytes:
+        return _MAGLEV_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_MAGLEV_KEY.unpack(data))
+
+
+_MAGLEV = struct.Struct("<2048s")
+
+
+class Maglev(NamedTuple):
+    """`struct maglev`, 2048 bytes."""
+
+    index: bytes  # type: ignore[assignment]
+
+    def pack(self) -> bytes:
+        return _MAGLEV.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_MAGLEV.unpack(data))
+
+
+_BACKEND_KEY = struct.Struct("<QI4x")
+
+
+class BackendKey(NamedTuple):
+    """`struct backend_key`, 16 bytes."""
+
+    backends: int
+    index: int  # type: ignore[assignment]
+
+    def pack(self) -> bytes:
+        return _BACKEND_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_BACKEND_KEY.unpack(data))
+
+
+_BACKEND = struct.Struct("<16s")
+
+
+class Backend(NamedTuple):
+    """`struct backend`, 16 bytes."""
+
+    addr: bytes
+
+    def pack(self) -> bytes:
+        return _BACKEND.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_BACKEND.unpack(data))
 
 
 _VERDICT_KEY = struct.Struct("<QQI4x")
@@ -824,14 +966,14 @@ class Flow4Key(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        ctx, saddr, daddr, sport, dport, proto = _FLOW4_KEY.unpack(data)
+        raw = _FLOW4_KEY.unpack(data)
         return cls(
-            ctx,
-            saddr,
-            daddr,
-            int.from_bytes(sport),
-            int.from_bytes(dport),
-            proto,
+            raw[0],
+            raw[1],
+            raw[2],
+            int.from_bytes(raw[3]),
+            int.from_bytes(raw[4]),
+            raw[5],
         )
 
 
@@ -860,22 +1002,22 @@ class Flow6Key(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        ctx, saddr, daddr, sport, dport, proto = _FLOW6_KEY.unpack(data)
+        raw = _FLOW6_KEY.unpack(data)
         return cls(
-            ctx,
-            saddr,
-            daddr,
-            int.from_bytes(sport),
-            int.from_bytes(dport),
-            proto,
+            raw[0],
+            raw[1],
+            raw[2],
+            int.from_bytes(raw[3]),
+            int.from_bytes(raw[4]),
+            raw[5],
         )
 
 
-_FLOW = struct.Struct("<QQQQQQIIIIIIIIII6s6s6s6sHBBB3x")
+_FLOW = struct.Struct("<QQQQQQIIIIIIIIII6s6s6s6sHBBB1x2s16sI4x")
 
 
 class Flow(NamedTuple):
-    """`struct flow`, 120 bytes."""
+    """`struct flow`, 144 bytes."""
 
     epoch: int
     seen: int
@@ -901,13 +1043,73 @@ class Flow(NamedTuple):
     state: int
     flags: int
     hops: int
+    new_port: int
+    new_addr: Octets
+    new_sum: int
 
     def pack(self) -> Octets:
-        return _FLOW.pack(*self)
+        return _FLOW.pack(
+            self.epoch,
+            self.seen,
+            self.created,
+            self.packets,
+            self.bytes,
+            self.rule,
+            self.slot,
+            self.owner,
+            self.out_slot,
+            self.out_ifindex,
+            self.node,
+            self.vni,
+            self.reverse_ctx,
+            self.mtu,
+            self.tcp_ack,
+            self.tcp_end,
+            self.in_dmac,
+            self.in_smac,
+            self.out_dmac,
+            self.out_smac,
+            self.entropy,
+            self.state,
+            self.flags,
+            self.hops,
+            self.new_port.to_bytes(2, "big"),
+            self.new_addr,
+            self.new_sum,
+        )
 
     @classmethod
     def unpack(cls, data: Octets) -> Self:
-        return cls._make(_FLOW.unpack(data))
+        raw = _FLOW.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            raw[2],
+            raw[3],
+            raw[4],
+            raw[5],
+            raw[6],
+            raw[7],
+            raw[8],
+            raw[9],
+            raw[10],
+            raw[11],
+            raw[12],
+            raw[13],
+            raw[14],
+            raw[15],
+            raw[16],
+            raw[17],
+            raw[18],
+            raw[19],
+            raw[20],
+            raw[21],
+            raw[22],
+            raw[23],
+            int.from_bytes(raw[24]),
+            raw[25],
+            raw[26],
+        )
 
 
 _QUOTA = struct.Struct("<QQ")
@@ -988,13 +1190,13 @@ class Frag(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        seen, sport, dport, l4_header, policy_port = _FRAG.unpack(data)
+        raw = _FRAG.unpack(data)
         return cls(
-            seen,
-            int.from_bytes(sport),
-            int.from_bytes(dport),
-            l4_header,
-            policy_port,
+            raw[0],
+            int.from_bytes(raw[1]),
+            int.from_bytes(raw[2]),
+            raw[3],
+            raw[4],
         )
 
 
@@ -1101,6 +1303,9 @@ MAPS: dict[str, tuple[type[Row], type[Row]]] = {
     "plum_rif": (RifKey, Rif),
     "plum_route": (RouteKey, Route),
     "plum_hop": (HopKey, Hop),
+    "plum_vip": (VipKey, Vip),
+    "plum_maglev": (MaglevKey, Maglev),
+    "plum_backend": (BackendKey, Backend),
     "plum_verdict": (VerdictKey, Verdict),
     "plum_span": (SpanKey, Span),
     "plum_rule_stat": (RuleKey, RuleStat),

@@ -8,11 +8,12 @@ a choice (several next hops) every possible answer is given.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from daemon.compiler.packet import Packet
+from daemon.model.balancer import LoadBalancer
 from daemon.model.base import Address, Network
 from daemon.model.domain import Bridge, Router
 from daemon.model.object import Domain, Endpoint
@@ -38,6 +39,7 @@ class Found:
     """Whose a MAC or an address is."""
 
     router: Router | None = None
+    balancer: LoadBalancer | None = None
     endpoint: Endpoint | None = None
     bridge: str = ""
     mac: str = ""
@@ -69,6 +71,9 @@ class Oracle:
         number = self.domain.router_ids[router.name]
         return "02:72:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(4, "big"))
 
+    def balancer_mac(self, balancer: LoadBalancer) -> str:
+        return f"02:6c:00:00:{self.domain.balancer_ids[balancer.name].to_bytes(2, 'big').hex(':')}"
+
     @staticmethod
     def link_local(mac: str) -> str:
         parts = [int(part, 16) for part in mac.split(":")]
@@ -96,6 +101,9 @@ class Oracle:
         for router in self.routers_on(bridge):
             if self.router_mac(router) == mac:
                 return Found(router=router)
+        for balancer in self.domain.spec.load_balancers:
+            if balancer.bridge == bridge and self.balancer_mac(balancer) == mac:
+                return Found(balancer=balancer)
         here = [e for e in self.members.values() if e.spec.bridge == bridge]
         for endpoint in here:
             if endpoint.mac == mac:
@@ -113,6 +121,9 @@ class Oracle:
                     return Found(router=router, bridges=bridges)
             if bridges and str(address) == str(_address(self.link_local(self.router_mac(router)))):
                 return Found(router=router, bridges=bridges)
+        for balancer in self.domain.spec.load_balancers:
+            if address in balancer.addresses:
+                return Found(balancer=balancer, bridge=balancer.bridge)
         for endpoint in self.members.values():
             if address in endpoint.addresses:
                 if not self.is_there(endpoint, node):
@@ -142,6 +153,8 @@ class Oracle:
         found = self.owner_of_address(address, node)
         if found and found.endpoint:
             return self.groups(found.endpoint)
+        if found and found.balancer:
+            return set()  # nobody's own
         result: set[str] = set()
         for endpoint in self.members.values():
             if any(_within(address, p.address) for p in endpoint.spec.allowed_pairs):
@@ -190,6 +203,8 @@ class Oracle:
         found = self.owner_of_mac(bridge, packet.dmac, node)
         if found and found.router:
             return set(self.routed(source, packet, found.router, 1))
+        if found and found.balancer:
+            return set(self.balanced(source, packet, found.balancer, packet.ttl))
         if found and found.endpoint:
             macs = (packet.smac, packet.dmac)
             return {self.last_mile(source, packet, bridge, found.endpoint, macs, packet.ttl)}
@@ -244,6 +259,10 @@ class Oracle:
                 yield Fate("NO_HOST")
             elif found.router:
                 yield from self.routed(source, packet, found.router, count + 1)
+            elif found.balancer and next_address and address != packet.dst:
+                yield Fate("NO_HOST")
+            elif found.balancer:
+                yield from self.balanced(source, packet, found.balancer, ttl - 1)
             elif found.endpoint:
                 macs = (self.router_mac(router), found.mac)
                 if packet.length > self.mtu(found.bridge):
@@ -254,6 +273,50 @@ class Oracle:
                     yield self.last_mile(
                         source, packet, found.bridge, found.endpoint, macs, ttl - 1
                     )
+
+    def balanced(
+        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, ttl: int
+    ) -> Iterator[Fate]:
+        """One fate for each backend it may be given to."""
+        echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
+        names = {6: "tcp", 17: "udp"}
+        listeners = [
+            one
+            for one in balancer.listeners
+            if (names.get(packet.protocol), packet.dport) == (one.protocol.value, one.port)
+        ]
+        if packet.dst not in balancer.addresses:
+            yield Fate("NO_LISTENER")
+        elif packet.protocol in (1, 58):
+            yield Fate("answered" if echo else "RESPONDER")
+        elif not listeners:
+            yield Fate("NO_LISTENER")
+        else:
+            to_port = listeners[0].to_port or listeners[0].port
+            yield from self.at_a_backend(source, packet, balancer, to_port, ttl)
+
+    def at_a_backend(
+        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, to_port: int, ttl: int
+    ) -> Iterator[Fate]:
+        weights = {backend.endpoint: backend.weight for backend in balancer.backends}
+        choices: list[Address] = []
+        for endpoint in self.members.values():
+            member = balancer.group in self.groups(endpoint)
+            if weights.get(endpoint.name, 1 if member else 0):
+                own = [a for a in endpoint.addresses if a.version == packet.dst.version]
+                choices += own[:1]
+        if not choices or packet.src in choices:
+            yield Fate("NO_BACKEND")
+        for address in choices:
+            found = self.owner_of_address(address, source.spec.node)
+            if address == packet.src:
+                continue
+            if found is None or found.endpoint is None:
+                yield Fate("NO_BACKEND")
+                continue
+            macs = (self.balancer_mac(balancer), found.mac)
+            arriving = replace(packet, dst=address, dport=to_port)
+            yield self.last_mile(source, packet, found.bridge, found.endpoint, macs, ttl, arriving)
 
     def next_hops(self, router: Router, dst: Address) -> list[tuple[str, str]]:
         """(bridge, address) of each choice, address "" the destination; ("", drop reason)."""
@@ -289,6 +352,7 @@ class Oracle:
         target: Endpoint,
         macs: tuple[str, str],
         ttl: int,
+        arriving: Packet | None = None,  # as the receiver gets it, if rewritten
     ) -> Fate:
         if packet.length > self.mtu(bridge):
             return Fate("MTU")
@@ -304,11 +368,12 @@ class Oracle:
                 if not self.bridge(bridge).flood:
                     return Fate("FLOOD_OFF", egress=egress)
                 here = [e for e in self.members.values() if e.spec.node == node]
-                return Fate("flooded", egress=egress, copies=self.copies(packet, bridge, here))
+                copies = self.copies(arriving or packet, bridge, here)
+                return Fate("flooded", egress=egress, copies=copies)
             if found.endpoint is None or found.endpoint.spec.node != node:
                 return Fate("NOT_HERE", egress=egress)
             target = found.endpoint
-        what, ingress = self.arrival(packet, target)
+        what, ingress = self.arrival(arriving or packet, target)
         if what != "delivered":
             return Fate(what, egress=egress, ingress=ingress)
         return Fate(what, self.path(target), egress, ingress, *macs, ttl)

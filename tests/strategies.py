@@ -13,7 +13,7 @@ from daemon.compiler.result import Device
 from daemon.model.base import Address
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
-from daemon.model.mac import link_local, router_mac
+from daemon.model.mac import balancer_mac, link_local, router_mac
 from daemon.model.node import NodeSpec
 from daemon.model.object import Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
@@ -79,6 +79,7 @@ class _Maker:
         routers = [self.router(n, bridges) for n in range(1, self.random.randint(0, 2) + 1)]
         if len(routers) == 2 and self.chance(0.5):
             self.ring(*routers)
+        balancers = [self.balancer(n, bridges) for n in range(self.random.choice((0, 0, 1, 2)))]
         groups = [
             {"name": f"g{index}", "labels": labels}
             for index, labels in enumerate(self.some(LABELS, 0, 5))
@@ -91,6 +92,7 @@ class _Maker:
                 },
                 "bridges": bridges,
                 "routers": routers,
+                "load_balancers": balancers,
                 "groups": groups,
                 "policies": [self.policy(f"p{i}") for i in range(self.random.randint(0, 4))],
             }
@@ -102,6 +104,7 @@ class _Maker:
             id=self.new_id(),
             vnis={b["name"]: self.new_id() for b in bridges},
             router_ids={r["name"]: self.new_id() for r in routers},
+            balancer_ids={b["name"]: self.new_id() for b in balancers},
         )
 
     def bridge(self, number: int) -> dict[str, Any]:
@@ -138,6 +141,30 @@ class _Maker:
             )
         mac = f"02:bb:00:00:00:{number:02x}" if self.chance(0.2) else None
         return {"name": f"r{number}", "interfaces": interfaces, "routes": routes, "mac": mac}
+
+    def balancer(self, number: int, bridges: list[dict[str, Any]]) -> dict[str, Any]:
+        bridge = self.random.choice(bridges)
+        listeners = {
+            (self.random.choice(("tcp", "udp")), self.random.choice(PORTS[1:]))
+            for _ in range(self.random.randint(1, 5))
+        }
+        backends = self.some(range(1, 9), 0, 4)
+        return {
+            "name": f"l{number}",
+            "bridge": bridge["name"],
+            "addresses": [
+                str(ip_network(net).network_address + 200 + number) for net in bridge["subnets"]
+            ],
+            "listeners": [
+                {"protocol": protocol, "port": port, "to_port": self.random.choice(PORTS[1:])}
+                for protocol, port in sorted(listeners)
+            ],
+            "group": self.random.choice((None, "g0", "g1")),
+            "backends": [
+                {"endpoint": f"e{n}", "weight": self.random.choice((0, 1, 1, 3))} for n in backends
+            ],
+            "affinity": self.random.choice(("none", "none", "source")),
+        }
 
     def ring(self, one: dict[str, Any], other: dict[str, Any]) -> None:
         """Default routes of two routers at each other, where they share a bridge."""
@@ -264,8 +291,18 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
     targets += [a for e in members for a in e.addresses if a.version == src.version] * 6
     targets += [a for a in map(ip_address, OUTSIDE) if a.version == src.version]
     dst = random.choice(targets)
-    dmac = _next_mac(random, domain, source, owners.get(dst))
+    listeners = [
+        ({"tcp": 6, "udp": 17}[one.protocol.value], one.port, virtual)
+        for balancer in domain.spec.load_balancers
+        for virtual in balancer.addresses
+        if virtual.version == src.version
+        for one in balancer.listeners
+    ]
     protocol = random.choice((6, 6, 6, 17, 17, 132, 1, 58, 47, 0))
+    dport = random.choice(PORTS)
+    if listeners and random.random() < 0.25:
+        protocol, dport, dst = random.choice(listeners)
+    dmac = _next_mac(random, domain, source, owners.get(dst))
     if protocol in (1, 58) and random.random() < 0.97:
         protocol = 1 if src.version == 4 else 58
     return Packet(
@@ -275,7 +312,7 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
         dst=dst,
         protocol=protocol,
         sport=random.choice((40000,) * 30 + (67, 547)),
-        dport=random.choice(PORTS),
+        dport=dport,
         icmp_type=random.choice((8, 13, 128, 128, 8, 128, 8, 255, 0, 3, 5, 129, 134)),
         icmp_code=random.choice((0, 0, 1, 255)),
         ttl=random.choice((64, 64, 64, 64, 64, 64, 255, 255, 4, 3, 2, 1)),
@@ -294,6 +331,10 @@ def _owners(domain: Domain, members: Sequence[Endpoint]) -> dict[Address, tuple[
     for endpoint in members:
         for address in endpoint.addresses:
             owners[address] = (endpoint.spec.bridge, endpoint.mac)
+    for balancer in domain.spec.load_balancers:
+        for virtual in balancer.addresses:
+            mac = balancer_mac(domain.balancer_ids[balancer.name])
+            owners[virtual] = (balancer.bridge, mac)
     for router in domain.spec.routers:
         mac = router.mac or router_mac(domain.router_ids[router.name])
         for interface in router.interfaces:

@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "reconcile": {
         "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",
     },
-    "api": {"abi", "model", "store", "zone", "reconcile"},
+    "api": {"abi", "model", "store", "zone", "compiler", "reconcile"},
 }  # fmt: skip
 
 

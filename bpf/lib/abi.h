@@ -126,10 +126,10 @@ struct mac_key {
 PLUM_SIZE(mac_key, 12);
 
 struct port {
-	__u32 node;    /* 0: here */
-	__u32 ifindex; /* of a local endpoint, else 0 */
-	__u32 router;  /* the virtual router whose MAC this is, else 0 */
-	__u32 pad;
+	__u32 node;	/* 0: here */
+	__u32 ifindex;	/* of a local endpoint, else 0 */
+	__u32 router;	/* the virtual router whose MAC this is, else 0 */
+	__u32 balancer; /* the load balancer whose MAC this is, else 0 */
 };
 PLUM_SIZE(port, 16);
 
@@ -149,8 +149,8 @@ struct host {
 	__u32 router;  /* set if the address is a virtual router's interface */
 	__u8 mac[6];
 	__u16 pad;
+	__u32 balancer; /* set if the address is a load balancer's */
 	__u32 pad2;
-	__u32 pad3;
 };
 PLUM_SIZE(host, 40);
 
@@ -221,6 +221,58 @@ struct hop {
 	__u32 vni;	/* the bridge it is reached through */
 };
 PLUM_SIZE(hop, 20);
+
+/* ---- plum_vip, plum_maglev, plum_backend: load balancers ----------------
+ * A listener is a row of plum_vip. Its backends are a list shared by content;
+ * the Maglev table of that list says which one a connection's hash falls to. */
+
+#define MAGLEV_SLOTS 16381 /* prime, and many times the number of backends */
+#define MAGLEV_CHUNK 1024  /* slots in one row of plum_maglev */
+
+enum vip_flag {
+	VIP_SOURCE_AFFINITY = 1, /* the client's address alone chooses */
+};
+
+struct vip_key {
+	__u32 domain;
+	__be32 addr[4];
+	__be16 port;
+	__u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+PLUM_SIZE(vip_key, 24);
+
+struct vip {
+	__u64 backends; /* list; 0: none is alive */
+	__be16 to_port; /* on the backend */
+	__u16 flags;	/* enum vip_flag */
+	__u32 pad;
+};
+PLUM_SIZE(vip, 16);
+
+struct maglev_key {
+	__u64 backends;
+	__u32 chunk;
+	__u32 pad;
+};
+PLUM_SIZE(maglev_key, 16);
+
+struct maglev {
+	__u16 index[MAGLEV_CHUNK]; /* in the list of backends */
+};
+PLUM_SIZE(maglev, 2 * MAGLEV_CHUNK);
+
+struct backend_key {
+	__u64 backends;
+	__u32 index;
+	__u32 pad;
+};
+PLUM_SIZE(backend_key, 16);
+
+struct backend {
+	__be32 addr[4];
+};
+PLUM_SIZE(backend, 16);
 
 /* ---- plum_verdict and plum_span: compiled policy ------------------------
  * A policy set is the ordered rules that apply to an endpoint in one
@@ -371,6 +423,8 @@ enum flow_flag {
 	FLOW_ROUTED = 4,   /* rewrite MACs and TTL */
 	FLOW_TAP = 8,	   /* deliver by redirect, not redirect_peer */
 	FLOW_FIN = 16,	   /* TCP: this direction has sent its FIN */
+	FLOW_NEW_DST = 32, /* destination address and port are rewritten */
+	FLOW_NEW_SRC = 64, /* source address and port are */
 };
 
 struct flow {
@@ -398,9 +452,13 @@ struct flow {
 	__u8 state;    /* enum flow_state */
 	__u8 flags;    /* enum flow_flag */
 	__u8 hops;     /* TTL to take off */
-	__u8 pad[3];
+	__u8 pad;
+	__be16 new_port; /* what FLOW_NEW_DST or FLOW_NEW_SRC puts there */
+	__be32 new_addr[4];
+	__u32 new_sum; /* what it adds to checksums over the address */
+	__u32 pad2;
 };
-PLUM_SIZE(flow, 120);
+PLUM_SIZE(flow, 144);
 
 /* ---- plum_quota: by slot; connections charged to it --------------------- */
 

@@ -2,6 +2,9 @@
 #ifndef PLUM_DELIVER_H
 #define PLUM_DELIVER_H
 
+#include <stddef.h>
+#include <linux/tcp.h>
+
 #include "encap.h"
 
 static __always_inline void count_sent(__u32 slot, __u32 bytes)
@@ -55,6 +58,82 @@ static __always_inline int take_hops4(struct __sk_buff *skb, __u8 ttl, __u8 prot
 	return NEXT;
 }
 
+/* Where the checksum over addresses and ports is; 0: it has none. */
+static __always_inline __u32 l4_check_offset(__u8 proto)
+{
+	if (proto == IPPROTO_TCP)
+		return offsetof(struct tcphdr, check);
+	if (proto == IPPROTO_UDP)
+		return offsetof(struct udphdr, check);
+	return 0;
+}
+
+/* One end's address and port in a packet whose IPv4 or IPv6 header is plain up
+ * to the addresses. Of a later fragment there is the address only. */
+struct translation {
+	__u8 family;
+	__u8 proto;
+	__u8 kind; /* FLOW_NEW_DST or FLOW_NEW_SRC */
+	bool ports;
+	__be16 old_port;
+	__be16 port;
+	__u32 sum;
+	__u32 l4_off;
+	__be32 addr[4];
+};
+
+static __always_inline int translate_address(struct __sk_buff *skb, const struct translation *t)
+{
+	__u32 at = ETH_HLEN + (t->family == 4 ? 12 : 8);
+
+	if (t->kind == FLOW_NEW_DST)
+		at += t->family == 4 ? 4 : 16;
+	if (t->family == 4) {
+		if (bpf_l3_csum_replace(skb, ETH_HLEN + 10, 0, t->sum, 0) < 0 ||
+		    bpf_skb_store_bytes(skb, at, &t->addr[3], 4, 0) < 0)
+			return DROP(HELPER);
+		return NEXT;
+	}
+	return bpf_skb_store_bytes(skb, at, t->addr, 16, 0) < 0 ? DROP(HELPER) : NEXT;
+}
+
+static __always_inline int translate(struct __sk_buff *skb, const struct translation *t)
+{
+	__u32 check = t->l4_off + l4_check_offset(t->proto);
+	__u64 udp = t->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	int rc = translate_address(skb, t);
+
+	if (rc || !t->ports)
+		return rc;
+	if (bpf_l4_csum_replace(skb, check, 0, t->sum, BPF_F_PSEUDO_HDR | udp) < 0 ||
+	    bpf_l4_csum_replace(skb, check, t->old_port, t->port, udp | 2) < 0 ||
+	    bpf_skb_store_bytes(skb, t->l4_off + (t->kind == FLOW_NEW_DST ? 2 : 0), &t->port, 2,
+				0) < 0)
+		return DROP(HELPER);
+	return NEXT;
+}
+
+static __always_inline int translate_slow(struct __sk_buff *skb, const struct pkt *p)
+{
+	struct translation t = {
+		.family = p->family,
+		.proto = p->proto,
+		.kind = p->translate,
+		.ports = p->frag != FRAG_LATER,
+		.port = p->new_port,
+		.l4_off = p->l4_off,
+	};
+	__be32 from[4];
+
+	if (!p->translate)
+		return NEXT;
+	addr_copy(from, p->translate == FLOW_NEW_DST ? p->daddr : p->saddr);
+	addr_copy(t.addr, p->new_addr);
+	t.old_port = p->translate == FLOW_NEW_DST ? p->dport : p->sport;
+	t.sum = (__u32)bpf_csum_diff(from, sizeof(from), t.addr, sizeof(t.addr), 0);
+	return translate(skb, &t);
+}
+
 /* A routed packet leaves with the router's MAC and a lower TTL. */
 static __always_inline int rewrite(struct __sk_buff *skb, const struct pkt *p)
 {
@@ -84,6 +163,9 @@ static __always_inline int send_out(struct __sk_buff *skb, struct pkt *p, const 
 	__u32 bytes = skb->len;
 	int rc = rewrite(skb, p);
 
+	if (rc)
+		return rc;
+	rc = translate_slow(skb, p);
 	if (rc)
 		return rc;
 	if (p->out_ifindex) {

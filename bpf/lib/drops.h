@@ -48,7 +48,10 @@
 	X(PUNT_FULL, "responder queue full")                                                       \
 	X(RESPONDER, "request a responder does not answer")                                        \
 	X(TAIL_CALL, "missing pipeline program")                                                   \
-	X(HELPER, "kernel refused to resize or move the packet")
+	X(HELPER, "kernel refused to resize or move the packet")                                   \
+	X(NO_LISTENER, "load balancer does not listen there")                                      \
+	X(NO_BACKEND, "load balancer has no backend for it")                                       \
+	X(FLOW_CLASH, "another connection has the translated addresses and ports")
 
 enum plum_drop {
 	DROP_NONE,

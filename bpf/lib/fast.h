@@ -25,6 +25,8 @@ struct fast {
 	__u32 segment; /* bytes of the largest IP packet it is or will be cut into */
 	__u32 tcp_ack;
 	__u32 tcp_end;
+	__be16 sport;
+	__be16 dport;
 };
 
 static __always_inline bool fast_icmp_ports(__u8 family, const struct icmphdr *icmp, __be16 *sport,
@@ -100,6 +102,8 @@ static __always_inline bool fast_find4(struct __sk_buff *skb, struct ethhdr *eth
 	key.proto = ip->protocol;
 	if (!fast_l4(skb, ip + 1, end, 4, o->l3_bytes - sizeof(*ip), o, &key.sport, &key.dport))
 		return false;
+	o->sport = key.sport;
+	o->dport = key.dport;
 	o->flow = bpf_map_lookup_elem(&plum_flow4, &key);
 	return o->flow;
 }
@@ -123,6 +127,8 @@ static __always_inline bool fast_find6(struct __sk_buff *skb, struct ethhdr *eth
 	key.proto = ip->nexthdr;
 	if (!fast_l4(skb, ip + 1, end, 6, o->l3_bytes - sizeof(*ip), o, &key.sport, &key.dport))
 		return false;
+	o->sport = key.sport;
+	o->dport = key.dport;
 	o->flow = bpf_map_lookup_elem(&plum_flow6, &key);
 	return o->flow;
 }
@@ -178,6 +184,25 @@ static __always_inline void fast_rewrite(struct ethhdr *eth, const struct fast *
 
 		ip->hop_limit -= f->hops;
 	}
+}
+
+/* After fast_rewrite: helpers that change the packet end the pointers into it. */
+static __always_inline int fast_translate(struct __sk_buff *skb, const struct fast *o)
+{
+	const struct flow *f = o->flow;
+	struct translation t = {
+		.family = o->ethertype == bpf_htons(ETH_P_IP) ? 4 : 6,
+		.proto = o->proto,
+		.kind = f->flags & (FLOW_NEW_DST | FLOW_NEW_SRC),
+		.ports = true,
+		.port = f->new_port,
+		.sum = f->new_sum,
+		.l4_off = ETH_HLEN + (o->ethertype == bpf_htons(ETH_P_IP) ? 20 : 40),
+	};
+
+	t.old_port = t.kind == FLOW_NEW_DST ? o->dport : o->sport;
+	addr_copy(t.addr, f->new_addr);
+	return translate(skb, &t);
 }
 
 static __always_inline int fast_answer(struct __sk_buff *skb, int rc, __u32 slot)
@@ -237,6 +262,11 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 	out_slot = o.flow->out_slot;
 	if (o.flow->flags & FLOW_ROUTED)
 		fast_rewrite(eth, &o);
+	if (o.flow->flags & (FLOW_NEW_DST | FLOW_NEW_SRC)) {
+		rc = fast_translate(skb, &o);
+		if (rc)
+			return fast_answer(skb, rc, slot);
+	}
 	if (o.flow->out_ifindex) {
 		rc = deliver(skb, o.flow->out_ifindex, o.flow->flags & FLOW_TAP, o.ethertype);
 		if (rc == SENT)
@@ -289,6 +319,8 @@ static __always_inline int fast_from_ul(struct __sk_buff *skb)
 	slot = o.flow->out_slot;
 	fast_touch(&o, now, skb->len - head);
 	rc = decapsulate(skb, outer.v4);
+	if (!rc && o.flow->flags & FLOW_NEW_SRC)
+		rc = fast_translate(skb, &o);
 	if (!rc) {
 		__u32 bytes = skb->len;
 

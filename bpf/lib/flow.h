@@ -3,93 +3,37 @@
 #define PLUM_FLOW_H
 
 #include "flow_state.h"
+#include "tuple.h"
 
-/* One direction of a packet's 5-tuple. */
-struct tuple {
-	__be32 saddr[4];
-	__be32 daddr[4];
-	__be16 sport;
-	__be16 dport;
-	__u8 proto;
-	__u8 family;
-	__u16 pad;
-	__u32 ctx;
-};
-
-static __always_inline void tuple_of(const struct pkt *p, struct tuple *t)
+/* The translation a connection was given stays with it. */
+static __always_inline void load_translation(struct pkt *p, const struct flow *f)
 {
-	addr_copy(t->saddr, p->saddr);
-	addr_copy(t->daddr, p->daddr);
-	t->sport = p->sport;
-	t->dport = p->dport;
-	t->proto = p->proto;
-	t->family = p->family;
-	t->pad = 0;
-	t->ctx = p->ctx;
+	p->translate = f->flags & (FLOW_NEW_DST | FLOW_NEW_SRC);
+	addr_copy(p->new_addr, f->new_addr);
+	p->new_port = f->new_port;
 }
 
-static __always_inline void tuple_reverse_of(const struct pkt *p, __u32 ctx, struct tuple *t)
+/* Does the packet go to the backend the connection went to so far? */
+static __always_inline bool same_translation(const struct pkt *p, const struct flow *f)
 {
-	addr_copy(t->saddr, p->daddr);
-	addr_copy(t->daddr, p->saddr);
-	t->sport = p->dport;
-	t->dport = p->sport;
-	t->proto = p->proto;
-	t->family = p->family;
-	t->pad = 0;
-	t->ctx = ctx;
+	if ((f->flags ^ p->translate) & FLOW_NEW_DST)
+		return false;
+	return !(p->translate & FLOW_NEW_DST) ||
+	       (addr_equal(p->new_addr, f->new_addr) && p->new_port == f->new_port);
 }
 
-static __always_inline void key4_of(const struct tuple *t, struct flow4_key *k)
+/* `end`: the address that is replaced. */
+static __always_inline void set_translation(struct flow *f, __u8 kind, const __be32 *end,
+					    const __be32 *addr, __be16 port)
 {
-	__builtin_memset(k, 0, sizeof(*k));
-	k->ctx = t->ctx;
-	k->saddr = t->saddr[3];
-	k->daddr = t->daddr[3];
-	k->sport = t->sport;
-	k->dport = t->dport;
-	k->proto = t->proto;
-}
+	__be32 from[4], to[4];
 
-static __always_inline void key6_of(const struct tuple *t, struct flow6_key *k)
-{
-	__builtin_memset(k, 0, sizeof(*k));
-	k->ctx = t->ctx;
-	addr_copy(k->saddr, t->saddr);
-	addr_copy(k->daddr, t->daddr);
-	k->sport = t->sport;
-	k->dport = t->dport;
-	k->proto = t->proto;
-}
-
-static __always_inline struct flow *flow_get(const struct tuple *t)
-{
-	if (t->family == 4) {
-		struct flow4_key k;
-
-		key4_of(t, &k);
-		return bpf_map_lookup_elem(&plum_flow4, &k);
-	} else {
-		struct flow6_key k;
-
-		key6_of(t, &k);
-		return bpf_map_lookup_elem(&plum_flow6, &k);
-	}
-}
-
-static __always_inline long flow_put(const struct tuple *t, const struct flow *f)
-{
-	if (t->family == 4) {
-		struct flow4_key k;
-
-		key4_of(t, &k);
-		return bpf_map_update_elem(&plum_flow4, &k, f, BPF_ANY);
-	} else {
-		struct flow6_key k;
-
-		key6_of(t, &k);
-		return bpf_map_update_elem(&plum_flow6, &k, f, BPF_ANY);
-	}
+	addr_copy(from, end);
+	addr_copy(to, addr);
+	f->flags |= kind;
+	f->new_port = port;
+	addr_copy(f->new_addr, addr);
+	f->new_sum = (__u32)bpf_csum_diff(from, sizeof(from), to, sizeof(to), 0);
 }
 
 static __always_inline void flow_touch(struct flow *f, const struct pkt *p, __u32 bytes)
@@ -190,11 +134,17 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 	p->epoch = epoch_of(judge_slot(p));
 	tuple_of(p, &t);
 	f = flow_get(&t);
+	if (f && !same_translation(p, f))
+		f = NULL; /* it went to a backend that is gone */
+	if (f && f->flags & FLOW_NEW_SRC)
+		load_translation(p, f);
 	if (f && flow_idle(cfg, f, p->proto, p->now)) {
 		tuple_reverse_of(p, f->reverse_ctx, &t);
 		r = flow_get(&t);
-		if (!r || flow_idle(cfg, r, p->proto, p->now))
+		if (!r || flow_idle(cfg, r, p->proto, p->now)) {
+			p->translate &= ~FLOW_NEW_SRC;
 			f = NULL;
+		}
 	}
 	if (f) {
 		p->known = true;
@@ -267,6 +217,25 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 		f->flags |= FLOW_TAP;
 	else
 		f->flags &= ~FLOW_TAP;
+	if (p->translate)
+		set_translation(f, p->translate, p->translate & FLOW_NEW_DST ? p->daddr : p->saddr,
+				p->new_addr, p->new_port);
+}
+
+/* Would the answers to this new connection be taken for another's? A client
+ * may use one port to a virtual address and to its backend. */
+static __always_inline bool clashes(const struct pkt *p, const struct tuple *back)
+{
+	const struct config *cfg = config();
+	const struct flow *r = flow_get(back);
+
+	if (!cfg || !r || !(r->flags & FLOW_REPLY) || r->state == FLOW_CLOSED ||
+	    flow_idle(cfg, r, p->proto, p->now))
+		return false;
+	if (!(p->translate | (r->flags & FLOW_NEW_SRC)))
+		return false;
+	return !(p->translate && r->flags & FLOW_NEW_SRC && r->new_port == p->dport &&
+		 addr_equal(r->new_addr, p->daddr));
 }
 
 /* Both entries of a new connection, the answering one without a way yet: its
@@ -274,20 +243,23 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 bytes)
 {
 	struct flow f = { .created = p->now, .reverse_ctx = p->out_ifindex };
+	struct tuple back;
 	int rc;
 
+	if (!p->out_ifindex)
+		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
+	tuple_reverse_of(p, f.reverse_ctx, &back);
+	if (clashes(p, &back))
+		return DROP(FLOW_CLASH);
 	if (!p->reopen || !p->known) {
 		rc = charge(p);
 		if (rc)
 			return rc;
 	}
-	if (!p->out_ifindex)
-		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
 	fill_forwarding(&f, p);
 	flow_touch(&f, p, bytes);
 	if (flow_put(t, &f) < 0)
 		return DROP(FLOW_TABLE);
-	tuple_reverse_of(p, f.reverse_ctx, t);
 	__builtin_memset(&f, 0, sizeof(f));
 	f.created = p->now;
 	f.seen = p->now;
@@ -299,7 +271,9 @@ static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 byt
 	f.slot = p->out_ifindex ? p->out_slot : p->in_slot;
 	if (p->out_ifindex && !p->from_underlay)
 		f.epoch = epoch_of(p->out_slot);
-	return flow_put(t, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
+	if (p->translate)
+		set_translation(&f, FLOW_NEW_SRC, p->new_addr, p->daddr, p->dport);
+	return flow_put(&back, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
 }
 
 /* A packet of a known connection: note what it changes. */

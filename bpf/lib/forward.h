@@ -144,7 +144,8 @@ static __always_inline bool is_router_address(const struct pkt *p, __u32 router)
 /*
  * stage ROUTE: up to MAX_ROUTERS virtual routers, all decided here on the
  * sender's node. p->router is the one that holds the packet: it answers pings
- * and sends ICMP errors. p->to_router says the packet was for it.
+ * and sends ICMP errors. *to_router says the packet was for it, p->balancer
+ * that it is for a load balancer's address.
  */
 static __always_inline int stage_route(struct __sk_buff *skb, struct pkt *p, __u32 router,
 				       bool *to_router)
@@ -185,7 +186,12 @@ static __always_inline int stage_route(struct __sk_buff *skb, struct pkt *p, __u
 		if (addr_equal(nh.key.addr, p->daddr)) {
 			p->dst_class = host->peer_class;
 			p->dst_class_known = true;
+			p->balancer = host->balancer;
+			if (p->balancer)
+				return NEXT;
 		}
+		if (host->balancer) /* as a next hop it leads nowhere */
+			return unreachable(p, DROP(NO_HOST), UNREACH_HOST, UNREACH6_ADDRESS);
 		rc = set_out(p, host->ifindex, host->node, host->vni, host->mac);
 		return rc ? rc : check_mtu(skb, p);
 	}

@@ -50,6 +50,13 @@ static long gc_step4(void *map, struct flow4_key *key, struct flow *f, struct gc
 		back.sport = key->dport;
 		back.dport = key->sport;
 		back.proto = key->proto;
+		if (f->flags & FLOW_NEW_DST) {
+			back.saddr = f->new_addr[3];
+			back.sport = f->new_port;
+		} else if (f->flags & FLOW_NEW_SRC) {
+			back.daddr = f->new_addr[3];
+			back.dport = f->new_port;
+		}
 		r = bpf_map_lookup_elem(&plum_flow4, &back);
 		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
 		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {
@@ -74,6 +81,13 @@ static long gc_step6(void *map, struct flow6_key *key, struct flow *f, struct gc
 		back.sport = key->dport;
 		back.dport = key->sport;
 		back.proto = key->proto;
+		if (f->flags & FLOW_NEW_DST) {
+			addr_copy(back.saddr, f->new_addr);
+			back.sport = f->new_port;
+		} else if (f->flags & FLOW_NEW_SRC) {
+			addr_copy(back.daddr, f->new_addr);
+			back.dport = f->new_port;
+		}
 		r = bpf_map_lookup_elem(&plum_flow6, &back);
 		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
 		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {

@@ -33,6 +33,9 @@ PLUM_MAP(BPF_MAP_TYPE_LPM_TRIE, plum_peer, struct peer_key, struct peer, 1 << 18
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_rif, struct rif_key, struct rif, 1 << 16, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_LPM_TRIE, plum_route, struct route_key, struct route, 1 << 17, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_hop, struct hop_key, struct hop, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_vip, struct vip_key, struct vip, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_maglev, struct maglev_key, struct maglev, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_backend, struct backend_key, struct backend, 1 << 17, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_verdict, struct verdict_key, struct verdict, 1 << 20, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_span, struct span_key, struct span, 1 << 20, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_PERCPU_HASH, plum_rule_stat, struct rule_key, struct rule_stat, 1 << 17,

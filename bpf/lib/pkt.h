@@ -79,6 +79,11 @@ struct pkt {
 	bool reopen; /* SYN on a closed connection: decide as if new */
 	__u8 state;
 
+	/* translation: what goes in the place of one end's address and port */
+	__u8 translate; /* 0, FLOW_NEW_DST or FLOW_NEW_SRC */
+	__be16 new_port;
+	__be32 new_addr[4];
+
 	/* forwarding */
 	__u32 out_ifindex; /* local endpoint, or 0 */
 	__u32 out_node;
@@ -91,6 +96,7 @@ struct pkt {
 	__u32 out_quota;
 	__u64 dst_class;
 	bool dst_class_known;
+	__u32 balancer; /* the packet is for */
 	__u32 router;	/* that holds the packet */
 	__u32 near_vni; /* the bridge it came to that router from */
 	__u8 hops;

@@ -102,9 +102,13 @@ static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_c
 	return best.action == ACTION_ALLOW;
 }
 
-/* What the connection's first packet was sent to: a reply carries it as source. */
-static __always_inline __u16 original_port(const struct pkt *p)
+/* What the connection's first packet was sent to, as the judged end knows it: a
+ * reply carries it as source; behind a load balancer the client's end knows the
+ * virtual port and the backend's its own. */
+static __always_inline __u16 original_port(const struct pkt *p, bool receiver)
 {
+	if (receiver && p->translate)
+		return bpf_ntohs(p->new_port);
 	if (!p->reply)
 		return p->policy_port;
 	switch (p->policy_proto) {
@@ -131,7 +135,7 @@ static __always_inline int stage_sender_policy(struct pkt *p)
 	__u64 peer = p->dst_class_known ? p->dst_class : peer_class_of(p->domain, p->daddr);
 
 	p->stage = p->reply ? STAGE_INGRESS_POLICY : STAGE_EGRESS_POLICY;
-	if (policy_allows(p, set, peer, original_port(p), p->in_flags & flag))
+	if (policy_allows(p, set, peer, original_port(p, false), p->in_flags & flag))
 		return NEXT;
 	return p->reply ? DROP(POLICY_INGRESS) : DROP(POLICY_EGRESS);
 }
@@ -141,8 +145,10 @@ static __always_inline int stage_receiver_policy(struct pkt *p)
 	__u64 set = p->reply ? p->out_egress_set : p->out_ingress_set;
 	__u32 flag = p->reply ? EP_EGRESS_ALLOW : EP_INGRESS_ALLOW;
 
+	const __be32 *peer = p->translate & FLOW_NEW_SRC ? p->new_addr : p->saddr;
+
 	p->stage = p->reply ? STAGE_EGRESS_POLICY : STAGE_INGRESS_POLICY;
-	if (policy_allows(p, set, peer_class_of(p->domain, p->saddr), original_port(p),
+	if (policy_allows(p, set, peer_class_of(p->domain, peer), original_port(p, true),
 			  p->out_flags & flag))
 		return NEXT;
 	return p->reply ? DROP(POLICY_EGRESS) : DROP(POLICY_INGRESS);

@@ -13,6 +13,7 @@
 	X(FRAGMENT)                                                                                \
 	X(BRIDGE)                                                                                  \
 	X(ROUTE)                                                                                   \
+	X(LOAD_BALANCE)                                                                            \
 	X(ICMP_ERROR)                                                                              \
 	X(EGRESS_POLICY)                                                                           \
 	X(INGRESS_POLICY)                                                                          \

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from daemon.abi import Ep, EpFlag, EpKey, Epoch, Index
+from daemon.compiler.balancing import balancer_rows, balancers
 from daemon.compiler.order import APPLY_ORDER
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
@@ -50,17 +51,19 @@ def compile_domain(given: DomainInput) -> DomainRows:
     places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices)
     peers = Peers(spec.policies, places)
     ifaces = interfaces(domain)
+    lbs = balancers(domain)
     routes, hops = route_rows(domain, given.path, ifaces)
     rows: Rows = {
         "plum_bridge": bridge_rows(domain, mtus),
-        "plum_mac": mac_rows(ifaces, places),
+        "plum_mac": mac_rows(ifaces, lbs, places),
         "plum_flood": flood_rows(given.path, domain, places),
         "plum_source": source_rows(places),
         "plum_rif": rif_rows(ifaces),
         "plum_route": routes,
         "plum_hop": hops,
-        "plum_host": host_rows(domain.id, ifaces, places, peers),
+        "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
         "plum_peer": peers.rows(domain.id),
+        **balancer_rows(domain.id, lbs, places),
     }
     policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
     rows["plum_ep"] = _ep_rows(domain, places, policies, mtus)

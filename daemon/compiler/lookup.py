@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple, cast
 
 from daemon.abi import (
+    MAGLEV_CHUNK,
+    Backend,
+    BackendKey,
     Bridge,
     BridgeKey,
     Ep,
@@ -16,6 +19,8 @@ from daemon.abi import (
     Host,
     HostKey,
     MacKey,
+    Maglev,
+    MaglevKey,
     Peer,
     PeerKey,
     PolicyAction,
@@ -30,6 +35,8 @@ from daemon.abi import (
     SpanKey,
     Verdict,
     VerdictKey,
+    Vip,
+    VipKey,
 )
 from daemon.compiler.packet import Packet
 from daemon.compiler.result import Rows
@@ -93,6 +100,22 @@ class Lookup:
         while (row := self._rows["plum_flood"].get(FloodKey(vni, len(members)))) is not None:
             members.append(cast(Flood, row))
         return members
+
+    def vip(self, domain: int, addr: bytes, packet: Packet) -> Vip | None:
+        key = VipKey(domain, addr, packet.dport, packet.protocol)
+        return cast(Vip | None, self._rows["plum_vip"].get(key))
+
+    def backend(self, vip: Vip, slot: int) -> bytes | None:
+        """Address the Maglev table's slot says; None where the list is empty."""
+        chunk, index = divmod(slot, MAGLEV_CHUNK)
+        table = self._rows["plum_maglev"].get(MaglevKey(vip.backends, chunk))
+        if table is None:
+            return None
+        raw = cast(Maglev, table)[0][2 * index : 2 * index + 2]
+        row = self._rows["plum_backend"].get(
+            BackendKey(vip.backends, int.from_bytes(raw, "little"))
+        )
+        return cast(Backend, row).addr if row is not None else None
 
     def peer_class(self, domain: int, addr: bytes) -> int:
         """Of the endpoint that owns the address, else of the longest prefix around it."""

@@ -25,6 +25,9 @@ APPLY_ORDER: tuple[str, ...] = (
     "plum_peer",
     "plum_rif",  # -> bridge
     "plum_host",  # -> rif, bridge, node
+    "plum_backend",  # -> host
+    "plum_maglev",  # -> backend
+    "plum_vip",  # -> maglev
     "plum_hop",  # -> host, bridge
     "plum_route",  # -> hop, rif
     "plum_mac",  # -> rif, bridge, node

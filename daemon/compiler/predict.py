@@ -18,6 +18,11 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    in plum_route: NO_ROUTE, BLACKHOLE; the destination or the next hop in
    plum_host: NO_HOST, also if it is this very router. A host that is another
    router is the next one. Each router takes 1 off the TTL.
+   A load balancer's address: LOAD_BALANCE, which a frame to the load balancer's own
+   MAC reaches directly. A ping is answered; no listener: NO_LISTENER; no backend but
+   the sender itself, or one that is not there: NO_BACKEND. The frame goes on from
+   the load balancer's MAC to the backend; the sender's egress policy sees the
+   virtual address and port, the backend's ingress policy the backend's.
 6. The receiver, if here, without plum_ep: NOT_PROGRAMMED. Longer than the MTU of
    the bridge it is delivered on: MTU. Routed, and the last router has no
    interface on that bridge: NO_ROUTER.
@@ -40,14 +45,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv6Address
 
-from daemon.abi import BridgeFlag, Drop, Ep, EpFlag, PolicyAction, Port, RouteKind, Stage
+from daemon.abi import (
+    MAGLEV_SLOTS,
+    BridgeFlag,
+    Drop,
+    Ep,
+    EpFlag,
+    PolicyAction,
+    Port,
+    RouteKind,
+    Stage,
+    Vip,
+)
 from daemon.compiler.lookup import Lookup
 from daemon.compiler.packet import Outcome, Packet, Prediction, Step
 from daemon.compiler.result import Rows
 from daemon.compiler.wide import mac_bytes, wide
 from daemon.model.base import Address
+from daemon.model.mac import balancer_mac
 
 MAX_ROUTERS = 4
+BACKEND_TRIES = 4
 
 #: ICMP types that never open a connection: replies and errors (RFC 792, 4443).
 _UNRELATED = {1: frozenset({0, 3, 4, 5, 11, 12, 14, 16, 18}), 58: frozenset({*range(128), 129})}
@@ -102,6 +120,7 @@ class _Walk:
     def __init__(self, zone: Mapping[int, Rows], packet: Packet) -> None:
         self._zone = zone
         self._packet = packet
+        self._arriving = packet  # as the receiver's policy sees it
         self._src, self._dst = wide(packet.src), wide(packet.dst)
         self._now = Prediction(
             Outcome.DROPPED, 0, smac=packet.smac, dmac=packet.dmac, ttl=packet.ttl
@@ -126,6 +145,8 @@ class _Walk:
             port = None if dmac[0] & 1 else rows.port(ep.vni, dmac)
             if port is not None and port.router:
                 return self._route(rows, ep, port.router)
+            if port is not None and port.balancer:
+                return self._balance(rows, ep, port.balancer)
             self._step(Stage.BRIDGE, f"vni {ep.vni}")
             if port is not None:
                 self._check_out(rows, ep.vni, port)
@@ -165,8 +186,12 @@ class _Walk:
             host = rows.host(ep.domain, addr)
             if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
+            if host.balancer and addr == self._dst:
+                return self._balance(rows, ep, host.balancer)
+            if host.balancer:
+                raise _Dropped(Drop.NO_HOST)
             if not host.router:
-                port = Port(host.node, host.ifindex, 0)
+                port = Port(host.node, host.ifindex, 0, 0)
                 self._check_out(rows, host.vni, port)
                 rif = rows.rif(router, host.vni)
                 if rif is None:
@@ -175,6 +200,36 @@ class _Walk:
                 return self._out(rows, ep, host.vni, port)
             router = host.router
         raise _Dropped(Drop.ROUTE_LOOP)
+
+    def _balance(self, rows: Lookup, ep: Ep, balancer: int) -> Prediction:
+        self._step(Stage.LOAD_BALANCE, f"load balancer {balancer}")
+        target = rows.host(ep.domain, self._dst)
+        if target is None or target.balancer != balancer:
+            raise _Dropped(Drop.NO_LISTENER)
+        if self._packet.protocol in (1, 58):
+            return self._answer()
+        vip = rows.vip(ep.domain, self._dst, self._packet)
+        if vip is None:
+            raise _Dropped(Drop.NO_LISTENER)
+        addr = self._choose(rows, vip)
+        host = rows.host(ep.domain, addr) if addr is not None else None
+        if host is None or host.router or host.balancer:
+            raise _Dropped(Drop.NO_BACKEND)
+        port = Port(host.node, host.ifindex, 0, 0)
+        self._check_out(rows, host.vni, port)
+        self._arriving = replace(self._packet, dport=vip.to_port)
+        mac = _text(mac_bytes(balancer_mac(balancer)))
+        self._now = replace(self._now, smac=mac, dmac=_text(host.mac))
+        return self._out(rows, ep, host.vni, port)
+
+    def _choose(self, rows: Lookup, vip: Vip) -> bytes | None:
+        slot = self._packet.flow_hash % MAGLEV_SLOTS
+        for turn in range(BACKEND_TRIES):
+            addr = rows.backend(vip, slot)
+            if addr != self._src:
+                return addr
+            slot = (slot + MAGLEV_SLOTS // 3 + turn) % MAGLEV_SLOTS
+        return None
 
     def _answer(self) -> Prediction:
         request = self._packet.icmp_type == _ECHO_REQUEST.get(self._packet.protocol)
@@ -230,7 +285,7 @@ class _Walk:
             raise _Dropped(Drop.NOT_PROGRAMMED)
         self._step(Stage.INGRESS_POLICY)
         peer = rows.peer_class(ep.domain, self._src)
-        action, rule = rows.decide(ep.ingress_set, peer, self._packet)
+        action, rule = rows.decide(ep.ingress_set, peer, self._arriving)
         self._now = replace(self._now, ingress_rule=rule, ifindex=ifindex)
         default = ep.flags & EpFlag.INGRESS_ALLOW
         if action is PolicyAction.DENY or (action is PolicyAction.NONE and not default):

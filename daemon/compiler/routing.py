@@ -16,6 +16,7 @@ from daemon.abi import (
     RouteKey,
     RouteKind,
 )
+from daemon.compiler.balancing import Balancer
 from daemon.compiler.identity import content_id
 from daemon.compiler.peers import Peers
 from daemon.compiler.result import Table
@@ -77,9 +78,13 @@ def rif_rows(domain_interfaces: Sequence[Interface]) -> Table:
 
 
 def host_rows(
-    domain_id: int, domain_interfaces: Sequence[Interface], seats: Sequence[Seat], peers: Peers
+    domain_id: int,
+    domain_interfaces: Sequence[Interface],
+    balancers: Sequence[Balancer],
+    seats: Sequence[Seat],
+    peers: Peers,
 ) -> Table:
-    """Routers' addresses, then endpoints' own, then exact pairs one endpoint claims.
+    """Routers' addresses, then load balancers', then endpoints' own, then exact pairs one endpoint claims.
 
     Where two claim one address the first of that order has it, and among
     endpoints the first by path. The own address of an endpoint without a device
@@ -100,13 +105,19 @@ def host_rows(
                     0,
                     interface.router,
                     interface.mac,
+                    0,
                 ),
             )
         addr = interface.link_local
         rows.setdefault(
             HostKey(domain_id, addr),
-            Host(peers.of_host(addr, _NOBODY), 0, 0, 0, interface.router, interface.mac),
+            Host(peers.of_host(addr, _NOBODY), 0, 0, 0, interface.router, interface.mac, 0),
         )
+    for balancer in balancers:
+        for addr in balancer.addresses:
+            number = balancer.number
+            host = Host(peers.of_host(addr, _NOBODY), balancer.vni, 0, 0, 0, balancer.mac, number)
+            rows.setdefault(HostKey(domain_id, addr), host)
     own: set[bytes] = set()
     claims: dict[bytes, tuple[Seat, bytes] | None] = {}
     of_host = peers.of_host
@@ -119,7 +130,13 @@ def host_rows(
                 rows.setdefault(
                     HostKey(domain_id, addr),
                     Host(
-                        of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, seat.mac
+                        of_host(addr, seat.groups),
+                        seat.vni,
+                        seat.node,
+                        seat.ifindex,
+                        0,
+                        seat.mac,
+                        0,
                     ),
                 )
         for pair in seat.pairs:
@@ -134,7 +151,7 @@ def host_rows(
         seat, mac = claim
         rows.setdefault(
             HostKey(domain_id, addr),
-            Host(of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, mac),
+            Host(of_host(addr, seat.groups), seat.vni, seat.node, seat.ifindex, 0, mac, 0),
         )
     return rows
 

@@ -16,6 +16,7 @@ from daemon.abi import (
     Source,
     SourceKey,
 )
+from daemon.compiler.balancing import Balancer
 from daemon.compiler.errors import CompileError
 from daemon.compiler.result import Table
 from daemon.compiler.routing import Interface
@@ -60,15 +61,19 @@ def source_rows(seats: Iterable[Seat]) -> Table:
     return rows
 
 
-def mac_rows(interfaces: Iterable[Interface], seats: Sequence[Seat]) -> Table:
-    """Routers' MACs, then endpoints' own, then pairs' MACs that one endpoint uses.
+def mac_rows(
+    interfaces: Iterable[Interface], balancers: Iterable[Balancer], seats: Sequence[Seat]
+) -> Table:
+    """Routers' MACs, then load balancers', then endpoints' own, then pairs' MACs that one endpoint uses.
 
     Where two claim one MAC the first of that order has it, and among endpoints
     the first by path; a pair's MAC that two endpoints use belongs to nobody.
     """
     rows: Table = {}
     for interface in interfaces:
-        rows[MacKey(interface.vni, interface.mac)] = Port(0, 0, interface.router)
+        rows[MacKey(interface.vni, interface.mac)] = Port(0, 0, interface.router, 0)
+    for balancer in balancers:
+        rows.setdefault(MacKey(balancer.vni, balancer.mac), Port(0, 0, 0, balancer.number))
     own: set[MacKey] = set()
     ports: dict[tuple[int, int], Port] = {}  # one value for all endpoints of a remote node
     claims: dict[MacKey, Seat | None] = {}
@@ -78,7 +83,7 @@ def mac_rows(interfaces: Iterable[Interface], seats: Sequence[Seat]) -> Table:
             own.add(key)
             if seat.node or seat.ifindex:
                 place = (seat.node, seat.ifindex)
-                port = ports.get(place) or ports.setdefault(place, Port(*place, 0))
+                port = ports.get(place) or ports.setdefault(place, Port(*place, 0, 0))
                 rows.setdefault(key, port)
         for pair in seat.pairs:
             if pair.mac != seat.mac:
@@ -86,7 +91,7 @@ def mac_rows(interfaces: Iterable[Interface], seats: Sequence[Seat]) -> Table:
                 claims[key] = seat if claims.get(key, seat) is seat else None
     for key, claimant in claims.items():
         if claimant is not None and claimant.reachable and key not in own:
-            rows.setdefault(key, Port(claimant.node, claimant.ifindex, 0))
+            rows.setdefault(key, Port(claimant.node, claimant.ifindex, 0, 0))
     return rows
 
 

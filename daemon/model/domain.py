@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from daemon.model.balancer import LoadBalancer
 from daemon.model.base import Address, Interface, Mac, Model, Name, Network
 from daemon.model.policy import Group, Policy, PolicyDefault
 
@@ -60,5 +61,6 @@ class DomainSpec(Model):
     default: PolicyDefault = PolicyDefault()
     bridges: tuple[Bridge, ...] = ()
     routers: tuple[Router, ...] = ()
+    load_balancers: tuple[LoadBalancer, ...] = ()
     groups: tuple[Group, ...] = ()
     policies: tuple[Policy, ...] = ()

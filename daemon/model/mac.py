@@ -11,6 +11,12 @@ def router_mac(router_id: int) -> str:
     return ":".join(text[i : i + 2] for i in range(0, 12, 2))
 
 
+def balancer_mac(balancer_id: int) -> str:
+    """MAC of a load balancer, the same on every node: 02:6c and the id in 4 bytes."""
+    text = f"026c{balancer_id:08x}"
+    return ":".join(text[i : i + 2] for i in range(0, 12, 2))
+
+
 def link_local(mac: str) -> IPv6Address:
     """fe80:: and the modified EUI-64 of a MAC (RFC 4291, appendix A)."""
     raw = bytes.fromhex(mac.replace(":", ""))

@@ -81,6 +81,7 @@ class Domain(Model):
     id: int  # unique in the zone, never reused
     vnis: dict[Name, int]  # by bridge, unique in the zone
     router_ids: dict[Name, int]  # by router, unique in the zone
+    balancer_ids: dict[Name, int] = {}  # by load balancer, unique in the zone
 
 
 class Endpoint(Model):

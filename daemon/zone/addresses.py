@@ -96,9 +96,9 @@ def mapped_words(network: Network) -> str | None:
 class Pool:
     """The free addresses of one subnet, smallest first."""
 
-    def __init__(self, subnet: Network, routers: Iterable[int], reserved: Iterable[Network]):
+    def __init__(self, subnet: Network, fixed: Iterable[int], reserved: Iterable[Network]):
         self.subnet = subnet
-        self.routers = set(routers)
+        self.fixed = set(fixed)
         #: Not given out: what allowed pairs name inside the subnet. A pair as
         #: large as the subnet or larger reserves nothing.
         self.reserved = sorted(
@@ -114,7 +114,7 @@ class Pool:
 
     def is_free(self, address: Address) -> bool:
         number = int(address)
-        return number not in self.used and number not in self.routers
+        return number not in self.used and number not in self.fixed
 
     def take(self) -> Address | None:
         """The smallest free address, now used; None when there is none."""
@@ -123,7 +123,7 @@ class Pool:
             jump = next((last for first, last in self.reserved if first <= number <= last), None)
             if jump is not None:
                 number = jump + 1
-            elif number in self.used or number in self.routers:
+            elif number in self.used or number in self.fixed:
                 number += 1
             else:
                 self.used.add(number)
@@ -135,8 +135,8 @@ class Pool:
     def words(self) -> str:
         """Size and use, for the message that it is full."""
         first, last = host_range(self.subnet)
-        others = len(self.routers - self.used)
-        kept = f", {others} by routers" if others else ""
+        others = len(self.fixed - self.used)
+        kept = f", {others} by routers and load balancers" if others else ""
         pairs = f", {len(self.reserved)} reserved by allowed pairs" if self.reserved else ""
         count = last - first + 1
         return f"{count} host addresses, {len(self.used)} used by endpoints{kept}{pairs}"

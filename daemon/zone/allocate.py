@@ -70,6 +70,7 @@ def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[
     staying = [d for path, d in edit.current.domains.items() if path in edit.domains]
     vnis = {vni for domain in staying for vni in domain.vnis.values()}
     router_ids = {number for domain in staying for number in domain.router_ids.values()}
+    balancer_ids = {number for domain in staying for number in domain.balancer_ids.values()}
     made: dict[str, Domain] = {}
     for path in edit.written_paths(Kind.DOMAIN):
         spec = edit.domains[path]
@@ -94,6 +95,11 @@ def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[
             router_id = _keep(router.name, old[1], wished[1], router_ids)
             domain_routers[router.name] = router_id or numbers.next_router()
             router_ids.add(domain_routers[router.name])
+        domain_balancers: dict[str, int] = {}
+        for balancer in spec.load_balancers:
+            balancer_id = _keep(balancer.name, old[2], wished[2], balancer_ids)
+            domain_balancers[balancer.name] = balancer_id or numbers.next_balancer()
+            balancer_ids.add(domain_balancers[balancer.name])
         made[path] = Domain(
             tenant=tenant,
             name=name,
@@ -101,12 +107,13 @@ def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[
             id=known.id if known else numbers.next_domain(),
             vnis=domain_vnis,
             router_ids=domain_routers,
+            balancer_ids=domain_balancers,
         )
     return made
 
 
-def _numbers_of(domain: Domain | None) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    return (domain.vnis, domain.router_ids) if domain else ({}, {})
+def _numbers_of(domain: Domain | None) -> tuple[Mapping[str, int], ...]:
+    return (domain.vnis, domain.router_ids, domain.balancer_ids) if domain else ({}, {}, {})
 
 
 def _keep(

@@ -11,7 +11,7 @@ from daemon.model.endpoint import EndpointSpec
 from daemon.model.mac import endpoint_mac
 from daemon.model.object import Endpoint, Kind, Ref
 from daemon.zone.addresses import Pool, subnet_of
-from daemon.zone.check_domain import gateways
+from daemon.zone.check_domain import fixed_addresses
 from daemon.zone.check_endpoint import kept_addresses
 from daemon.zone.counters import Numbers
 from daemon.zone.edit import Edit
@@ -150,7 +150,7 @@ class EndpointAllocator:
                     chosen[path][subnet] = address
 
     def _pools(self, spec: DomainSpec, domain: str) -> dict[Network, Pool]:
-        routers = gateways(spec)
+        fixed = fixed_addresses(spec)
         reserved = {
             pair.address
             for path in self.edit.endpoints_by_domain.get(domain, [])
@@ -159,7 +159,7 @@ class EndpointAllocator:
         return {
             subnet: Pool(
                 subnet,
-                (int(ip) for ip in routers if ip.version == subnet.version and ip in subnet),
+                (int(ip) for ip in fixed if ip.version == subnet.version and ip in subnet),
                 (net for net in reserved if net.version == subnet.version),
             )
             for bridge in spec.bridges

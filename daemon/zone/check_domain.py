@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from daemon.model.base import Address, Interface, Network
 from daemon.model.domain import Bridge, DomainSpec, Router, StaticRoute
 from daemon.zone.addresses import mapped_words, not_a_host, subnet_of, unusable, unusable_network
+from daemon.zone.check_balancer import check_balancers
 from daemon.zone.check_policy import check_policies
 from daemon.zone.errors import Problems
 
@@ -19,24 +20,29 @@ _DNS_NAME = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """A router's address on a bridge, and where the manifest says so."""
+class Fixed:
+    """An address of a domain that is no endpoint's, and where the manifest says so."""
 
-    router: str
-    bridge: str
+    holder: str  # router edge, load balancer web
     path: str  # spec.routers[0].interfaces[1].addresses[0]
 
 
-def gateways(spec: DomainSpec) -> dict[Address, Gateway]:
-    """Router interface addresses of a domain."""
-    return {
-        address.ip: Gateway(
-            router.name, interface.bridge, f"spec.routers[{r}].interfaces[{i}].addresses[{a}]"
+def fixed_addresses(spec: DomainSpec) -> dict[Address, Fixed]:
+    """Addresses of router interfaces and load balancers."""
+    routers = {
+        address.ip: Fixed(
+            f"router {router.name}", f"spec.routers[{r}].interfaces[{i}].addresses[{a}]"
         )
         for r, router in enumerate(spec.routers)
         for i, interface in enumerate(router.interfaces)
         for a, address in enumerate(interface.addresses)
     }
+    balancers = {
+        address: Fixed(f"load balancer {balancer.name}", f"spec.load_balancers[{b}].addresses[{a}]")
+        for b, balancer in enumerate(spec.load_balancers)
+        for a, address in enumerate(balancer.addresses)
+    }
+    return balancers | routers
 
 
 def check_domain(path: str, spec: DomainSpec, problems: Problems) -> None:
@@ -51,6 +57,7 @@ def check_domain(path: str, spec: DomainSpec, problems: Problems) -> None:
     bridges = {bridge.name: bridge for bridge in spec.bridges}
     for i, router in enumerate(spec.routers):
         _check_routes(f"{at}.routers[{i}].routes", router, bridges, problems)
+    check_balancers(at, spec, problems)
     check_policies(at, spec, problems)
 
 

@@ -14,7 +14,7 @@ from daemon.model.node import Role
 from daemon.model.object import Endpoint, Kind
 from daemon.model.snapshot import Snapshot
 from daemon.zone.addresses import mapped_words, not_a_host, subnet_of, unusable
-from daemon.zone.check_domain import Gateway, gateways
+from daemon.zone.check_domain import Fixed, fixed_addresses
 from daemon.zone.check_zone import names
 from daemon.zone.edit import Edit
 from daemon.zone.errors import Problems
@@ -25,7 +25,7 @@ class _Scope:
     """What an endpoint's addresses are checked against."""
 
     bridges: dict[str, Bridge]
-    gateways: dict[Address, Gateway]
+    fixed: dict[Address, Fixed]
 
 
 def kept_addresses(
@@ -78,7 +78,7 @@ def _is_cordoned(edit: Edit, path: str, name: str) -> bool:
 
 
 def _check_in_domain(edit: Edit, domain: str, spec: DomainSpec, problems: Problems) -> None:
-    scope = _Scope({bridge.name: bridge for bridge in spec.bridges}, gateways(spec))
+    scope = _Scope({bridge.name: bridge for bridge in spec.bridges}, fixed_addresses(spec))
     written = set(edit.written_paths(Kind.ENDPOINT))
     members = edit.endpoints_by_domain.get(domain, [])
     lost: dict[str, list[str]] = {}
@@ -95,9 +95,18 @@ def _check_in_domain(edit: Edit, domain: str, spec: DomainSpec, problems: Proble
             lost.setdefault(endpoint.bridge, []).append(path)
         if path in written:
             _check_pairs(path, endpoint, scope, problems)
+    _check_backends(domain, spec, set(members), problems)
     for name, paths in lost.items():
         message = f"bridge {name} cannot go: it still has endpoints {names(paths)}"
         problems.add(f"domain {domain}: spec.bridges", message, conflict=True)
+
+
+def _check_backends(domain: str, spec: DomainSpec, members: set[str], problems: Problems) -> None:
+    for i, balancer in enumerate(spec.load_balancers):
+        for j, backend in enumerate(balancer.backends):
+            if f"{domain}/{backend.endpoint}" not in members:
+                at = f"domain {domain}: spec.load_balancers[{i}].backends[{j}].endpoint"
+                problems.add(at, f"there is no endpoint {domain}/{backend.endpoint}")
 
 
 def _check_addresses(
@@ -113,9 +122,9 @@ def _check_addresses(
         kept = kept_addresses(edit.current.endpoints.get(path), spec, bridge.subnets)
         for address in kept.values():
             holders.setdefault(address, path)
-            if gateway := scope.gateways.get(address):
+            if fixed := scope.fixed.get(address):
                 message = f"{address} is the address of endpoint {path}"
-                where = f"domain {path.rpartition('/')[0]}: {gateway.path}"
+                where = f"domain {path.rpartition('/')[0]}: {fixed.path}"
                 problems.add(where, message, conflict=True)
         return
     for i, address in enumerate(spec.addresses):
@@ -127,8 +136,8 @@ def _check_addresses(
             problems.add(at, f"{address} is in no subnet of bridge {bridge.name}")
         elif words := not_a_host(address, subnet):
             problems.add(at, f"{address} {words}")
-        elif gateway := scope.gateways.get(address):
-            problems.add(at, f"{address} is the address of router {gateway.router}")
+        elif fixed := scope.fixed.get(address):
+            problems.add(at, f"{address} is the address of {fixed.holder}")
         elif address in spec.addresses[:i]:
             problems.add(at, f"{address} is listed twice")
         elif (holder := holders.setdefault(address, path)) != path:
@@ -144,9 +153,9 @@ def _check_pairs(path: str, spec: EndpointSpec, scope: _Scope, problems: Problem
         )
         if words:
             problems.add(at, words)
-        elif net.prefixlen == net.max_prefixlen and net.network_address in scope.gateways:
-            router = scope.gateways[net.network_address].router
-            problems.add(at, f"{net.network_address} is the address of router {router}")
+        elif net.prefixlen == net.max_prefixlen and net.network_address in scope.fixed:
+            holder = scope.fixed[net.network_address].holder
+            problems.add(at, f"{net.network_address} is the address of {holder}")
 
 
 def _check_devices(edit: Edit, problems: Problems) -> None:
@@ -175,7 +184,10 @@ def _check_devices(edit: Edit, problems: Problems) -> None:
             holder = holders.setdefault((node, namespace, device), path)
             if holder != path and path in late:
                 place = f"namespace {namespace}" if namespace else f"node {node}"
-                message = f"device {device} of {place} belongs to endpoint {holder}"
+                # The name of another tenant's endpoint is nobody else's business.
+                own = holder.partition("/")[0] == tenant
+                whose = f"endpoint {holder}" if own else "another tenant's endpoint"
+                message = f"device {device} of {place} belongs to {whose}"
                 problems.add(f"endpoint {path}: spec.attach.device", message, conflict=True)
 
 

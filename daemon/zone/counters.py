@@ -17,6 +17,7 @@ class Counters(Model):
     domain: int = 0
     endpoint: int = 0
     router: int = 0
+    balancer: int = 0
     vni: int = FIRST_VNI - 1
 
 
@@ -28,6 +29,7 @@ class Numbers:
         self.domain = start.domain
         self.endpoint = start.endpoint
         self.router = start.router
+        self.balancer = start.balancer
         self.vni = start.vni
 
     def next_domain(self) -> int:
@@ -41,6 +43,10 @@ class Numbers:
     def next_router(self) -> int:
         self.router += 1
         return self.router
+
+    def next_balancer(self) -> int:
+        self.balancer += 1
+        return self.balancer
 
     def next_vni(self, used: Container[int]) -> int | None:
         """The next VNI nobody has; given-back ones come round after all others."""
@@ -56,5 +62,6 @@ class Numbers:
             domain=self.domain,
             endpoint=self.endpoint,
             router=self.router,
+            balancer=self.balancer,
             vni=self.vni,
         )

@@ -70,7 +70,8 @@ SIZES = {
     "plum_frag": 256,
     "plum_punt": 8192,  # three requests
 }
-TAIL = {name: i for i, name in enumerate(("slow_ep", "slow_ul", "judge", "send", "flood", "error"))}
+TAILS = ("slow_ep", "slow_ul", "judge", "send", "flood", "error", "balance")
+TAIL = {name: i for i, name in enumerate(TAILS)}
 TAIL_PROGRAM = {"flood": "plum_flood_out"}
 PATH_MAC = "02:ff:00:00:00:01"
 NEXT_HOP = {2: "02:ff:00:00:00:02", 3: "02:ff:00:00:00:03"}

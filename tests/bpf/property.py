@@ -248,18 +248,29 @@ def frame_of(packet: Packet, tcp_flags: str = "S", seq: int = 1000, ack: int = 0
 
 
 def reply_to(packet: Packet, arrived: bytes) -> Packet:
-    """The answer to a packet as it arrived, sent back the way its frame came."""
+    """The answer to a packet as it arrived, sent back the way its frame came; through
+    a load balancer the frame came another way: the answer's own is in the caller's hands."""
     frame = Ether(arrived)
+    ip = frame[IP] if IP in frame else frame[IPv6]
+    l4 = frame.getlayer(TCP) or frame.getlayer(UDP)
     answer = {8: 0, 128: 129}.get(packet.icmp_type, packet.icmp_type)
     return replace(
         packet,
         smac=frame.dst,
         dmac=frame.src,
-        src=packet.dst,
+        src=ip_address(ip.dst),
         dst=packet.src,
-        sport=packet.dport,
+        sport=l4.dport if l4 else packet.dport,
         dport=packet.sport,
         icmp_type=answer,
         ttl=64,
         length=60,
     )
+
+
+def source_of(frame: bytes) -> tuple[str, int]:
+    """Source address and port, 0 of other than TCP and UDP."""
+    packet = Ether(frame)
+    ip = packet[IP] if IP in packet else packet[IPv6]
+    l4 = packet.getlayer(TCP) or packet.getlayer(UDP)
+    return ip.src, l4.sport if l4 else 0

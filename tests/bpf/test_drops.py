@@ -6,16 +6,18 @@ The other modules test when; this table is what keeps the list of reasons honest
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from scapy.layers.dhcp import BOOTP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_RA, IPv6, IPv6ExtHdrRouting
 from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Packet
 
 from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, Index, RifKey
 from tests.bpf import topology as t
-from tests.bpf.frames import echo, l3, payload, tcp, to, udp
+from tests.bpf.frames import PORT, echo, l3, payload, tcp, to, udp
 from tests.bpf.lab import SHOT, Lab, Outcome, vxlan
 
 pytestmark = pytest.mark.privileged
@@ -62,6 +64,23 @@ def _tail_call(lab: Lab) -> Outcome:
 def _overlap(lab: Lab) -> Outcome:
     lab.send("a", l3("a", "b", 4, flags="MF") / TCP(flags="S") / payload(4))
     return lab.send("a", l3("a", "b", 4, frag=1, proto=6) / payload(16))
+
+
+def _balancer(lab: Lab, backend: str, *packets: Packet) -> Outcome:
+    """What becomes of the last packet with a load balancer on UDP port 53."""
+    front = {
+        "name": "front",
+        "bridge": "web",
+        "addresses": ["10.0.1.200"],
+        "listeners": [{"protocol": "udp", "port": 53}],
+        "backends": [{"endpoint": backend}],
+    }
+    lab.program(t.zone(t.shop(load_balancers=[front])))
+    return [lab.send("a", packet) for packet in packets][-1]
+
+
+def _virtual(**more: Any) -> Packet:
+    return to("a", "10.0.1.200", t.FRONT_MAC, **more)
 
 
 CASES: dict[Drop, Callable[[Lab], Outcome]] = {
@@ -126,6 +145,20 @@ CASES: dict[Drop, Callable[[Lab], Outcome]] = {
     Drop.HELPER: lambda lab: lab.receive(
         vxlan(Ether(src=t.mac("c"), dst=t.mac("a"), type=0x800) / payload(8))
     ),
+    Drop.NO_LISTENER: lambda lab: _balancer(
+        lab,
+        "b",
+        to("a", "8.8.8.8", t.FRONT_MAC) / echo(),  # a neighbour's MAC, another's address
+    ),
+    Drop.NO_BACKEND: lambda lab: _balancer(
+        lab,
+        "a",
+        _virtual(flags="MF") / UDP(sport=PORT, dport=53, len=40) / payload(24),
+        _virtual(frag=4, proto=17) / payload(8),  # the first was answered with an ICMP error
+    ),
+    Drop.FLOW_CLASH: lambda lab: _balancer(
+        lab, "b", udp("a", "b", dport=53), _virtual() / UDP(sport=PORT, dport=53)
+    ),
 }
 
 #: Reasons that a test run cannot bring about, and why.
@@ -148,12 +181,14 @@ def test_reason_is_counted_once_and_nothing_leaves(lab: Lab, reason: Drop) -> No
     assert not lab.copies()
 
 
-@pytest.mark.parametrize("tail", ["slow_ep", "judge", "send", "flood", "error"])
+@pytest.mark.parametrize("tail", ["slow_ep", "judge", "send", "flood", "error", "balance"])
 def test_missing_program_on_the_way_from_an_endpoint_drops(lab: Lab, tail: str) -> None:
     packets = {
         "flood": to("a", "10.0.1.255", ALL) / UDP(),
         "error": to("a", "8.8.8.8") / UDP() / payload(20),
+        "balance": _virtual() / UDP(sport=PORT, dport=53),
     }
+    _balancer(lab, "b", udp("a", "b", dport=9))
     lab.break_tail(tail)
     outcome = lab.send("a", packets.get(tail, udp("a", "b")))
     assert outcome.verdict == SHOT

@@ -20,9 +20,10 @@ import pytest
 from daemon.compiler.packet import Packet
 from daemon.datapath.libbpf import mount_bpffs
 from daemon.model.domain import DomainSpec
+from daemon.model.mac import router_mac
 from daemon.model.policy import Action, PolicyDefault
 from tests.bpf.conftest import compiled_object
-from tests.bpf.property import World, frame_of, reply_to
+from tests.bpf.property import World, frame_of, reply_to, source_of
 from tests.oracle import Fate, Oracle
 from tests.strategies import Zone, packet, zone
 
@@ -126,14 +127,20 @@ class Case:
     def answer(self, where: str, sender: str, sent: Packet, fate: Fate, arrived: bytes) -> None:
         """A reply is delivered wherever it has a way, whatever policy says of its direction."""
         endpoints = self.given.snapshot.endpoints
-        if sent.dst not in endpoints[fate.endpoint].addresses:
+        reply = reply_to(sent, arrived)
+        if reply.src not in endpoints[fate.endpoint].addresses:
             return  # through an appliance: the reply is not its to send
         if sent.protocol in (1, 58) and sent.icmp_type != ECHO[sent.src.version]:
             return
-        reply = reply_to(sent, arrived)
+        if reply.src != sent.dst:
+            near = endpoints[sender].spec.bridge == endpoints[fate.endpoint].spec.bridge
+            mac = sent.smac if near else self.gateway(fate.endpoint)
+            if mac is None:
+                return  # the backend has no way back
+            reply = replace(reply, dmac=mac)
         frame = frame_of(reply, "SA", seq=5000, ack=1001 + max(0, sent.length - 40))
         assert frame is not None
-        got, _, hits = self.world.send(fate.endpoint, frame)
+        got, back, hits = self.world.send(fate.endpoint, frame)
         as_new = replace(reply, icmp_type=sent.icmp_type)
         tenant = endpoints[sender].tenant
         ways = {
@@ -145,7 +152,20 @@ class Case:
             return  # through an appliance, which has not seen what is answered
         assert (got.what, got.endpoint) in ways, f"{where}, reply: {got}, expected {ways}"
         assert not hits, f"{where}, reply: asked {hits}"
+        if got.what == "delivered":
+            address, port = source_of(back)
+            assert (address, port or sent.dport) == (str(sent.dst), sent.dport), f"{where}, reply"
+            self.seen["balanced"] += reply.src != sent.dst
         self.seen["answers"] += 1
+
+    def gateway(self, path: str) -> str | None:
+        """MAC of a router on the endpoint's bridge."""
+        endpoint = self.given.snapshot.endpoints[path]
+        domain = self.given.snapshot.domains[f"{endpoint.tenant}/d"]
+        for router in domain.spec.routers:
+            if any(face.bridge == endpoint.spec.bridge for face in router.interfaces):
+                return router.mac or router_mac(domain.router_ids[router.name])
+        return None
 
     def change(self) -> None:
         """Policies change: what was established follows at its next packet."""
@@ -199,5 +219,13 @@ def test_datapath_agrees_with_the_oracle(world: World) -> None:
         seen += case.seen
         seed += 1
     print(dict(seen))
-    for what in ("delivered", "answers", "kept", "revoked", "flooded", "POLICY_INGRESS"):
+    for what in (
+        "delivered",
+        "answers",
+        "kept",
+        "revoked",
+        "flooded",
+        "balanced",
+        "POLICY_INGRESS",
+    ):
         assert seen[what] >= CASES // 500, f"{what} seen {seen[what]} times: {seen}"

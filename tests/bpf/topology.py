@@ -23,7 +23,7 @@ from typing import Any
 
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
-from daemon.model.mac import link_local, router_mac
+from daemon.model.mac import balancer_mac, link_local, router_mac
 from daemon.model.node import NodeSpec
 from daemon.model.object import Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
@@ -32,7 +32,8 @@ WEB, APP, DARK, LINK, FAR, RIVAL = 5001, 5002, 5003, 5004, 5005, 6001
 VNIS = {"web": WEB, "app": APP, "dark": DARK, "link": LINK, "far": FAR}
 BRIDGE_NET = {"web": 1, "app": 2, "dark": 3, "far": 4, "link": 9}
 ONE, TWO = 31, 32
-ONE_MAC, TWO_MAC = router_mac(ONE), router_mac(TWO)
+FRONT = 61  # a load balancer, where a test has one
+ONE_MAC, TWO_MAC, FRONT_MAC = router_mac(ONE), router_mac(TWO), balancer_mac(FRONT)
 VTEPS = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 VTEPS6 = ("2001:db8:ffff::1", "2001:db8:ffff::2", "2001:db8:ffff::3")
 VRRP_MAC = "00:00:5e:00:01:07"
@@ -159,6 +160,7 @@ def shop(**changes: Any) -> Domain:
         id=7,
         vnis=VNIS,
         router_ids={"one": ONE, "two": TWO},
+        balancer_ids={b["name"]: FRONT for b in changes.get("load_balancers", ())},
     )
 
 

@@ -54,12 +54,12 @@ def test_hosts_are_endpoints_and_routers() -> None:
         domain(routers=[router()]), endpoint(1), endpoint(2, on="n2", bridge="red")
     ).rows["plum_host"]
     assert rows == {
-        host("10.0.1.1"): Host(0, 100, 0, 0, 50, MAC),
-        host("fd00:1::1"): Host(0, 100, 0, 0, 50, MAC),
-        host("10.0.2.1"): Host(0, 101, 0, 0, 50, MAC),
-        host("fe80::72:ff:fe00:32"): Host(0, 0, 0, 0, 50, MAC),
-        host("10.0.1.11"): Host(0, 100, 0, 201, 0, mac_bytes("02:65:00:00:00:01")),
-        host("10.0.2.12"): Host(0, 101, 2, 0, 0, mac_bytes("02:65:00:00:00:02")),
+        host("10.0.1.1"): Host(0, 100, 0, 0, 50, MAC, 0),
+        host("fd00:1::1"): Host(0, 100, 0, 0, 50, MAC, 0),
+        host("10.0.2.1"): Host(0, 101, 0, 0, 50, MAC, 0),
+        host("fe80::72:ff:fe00:32"): Host(0, 0, 0, 0, 50, MAC, 0),
+        host("10.0.1.11"): Host(0, 100, 0, 201, 0, mac_bytes("02:65:00:00:00:01"), 0),
+        host("10.0.2.12"): Host(0, 101, 2, 0, 0, mac_bytes("02:65:00:00:00:02"), 0),
     }
 
 
@@ -69,7 +69,7 @@ def test_a_pair_is_a_host_only_if_exact_and_claimed_once() -> None:
     one, two = endpoint(1, allowed_pairs=pairs), endpoint(2)
     rows = compiled(domain(), one, two).rows["plum_host"]
     assert set(rows) == {host("10.0.1.11"), host("10.0.1.12"), host("10.0.1.100")}
-    assert rows[host("10.0.1.12")] == Host(0, 100, 0, 202, 0, mac_bytes("02:65:00:00:00:02"))
+    assert rows[host("10.0.1.12")] == Host(0, 100, 0, 202, 0, mac_bytes("02:65:00:00:00:02"), 0)
     shared = endpoint(3, allowed_pairs=[{"address": "10.0.1.100/32"}])
     assert host("10.0.1.100") not in compiled(domain(), one, two, shared).rows["plum_host"]
 

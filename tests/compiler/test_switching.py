@@ -51,10 +51,10 @@ def test_macs_of_endpoints_routers_and_pairs_one_endpoint_uses() -> None:
     far = endpoint(2, on="n2")
     rows = compiled(domain(routers=[ROUTER]), one, far).rows["plum_mac"]
     assert rows == {
-        MacKey(100, MAC1): Port(0, 201, 0),
-        MacKey(100, mac_bytes(SHARED)): Port(0, 201, 0),
-        MacKey(100, mac_bytes("02:65:00:00:00:02")): Port(2, 0, 0),
-        MacKey(100, mac_bytes("02:72:00:00:00:32")): Port(0, 0, 50),
+        MacKey(100, MAC1): Port(0, 201, 0, 0),
+        MacKey(100, mac_bytes(SHARED)): Port(0, 201, 0, 0),
+        MacKey(100, mac_bytes("02:65:00:00:00:02")): Port(2, 0, 0, 0),
+        MacKey(100, mac_bytes("02:72:00:00:00:32")): Port(0, 0, 50, 0),
     }
     both = compiled(domain(), one, endpoint(2, on="n2", allowed_pairs=pair)).rows["plum_mac"]
     assert MacKey(100, mac_bytes(SHARED)) not in both
@@ -67,8 +67,8 @@ def test_no_pair_takes_the_mac_of_a_router_or_a_neighbour() -> None:
     ]
     given = domain(routers=[ROUTER])
     rows = compiled(given, endpoint(1, allowed_pairs=pairs), endpoint(2, on="n2")).rows["plum_mac"]
-    assert rows[MacKey(100, mac_bytes("02:72:00:00:00:32"))] == Port(0, 0, 50)
-    assert rows[MacKey(100, mac_bytes("02:65:00:00:00:02"))] == Port(2, 0, 0)
+    assert rows[MacKey(100, mac_bytes("02:72:00:00:00:32"))] == Port(0, 0, 50, 0)
+    assert rows[MacKey(100, mac_bytes("02:65:00:00:00:02"))] == Port(2, 0, 0, 0)
 
 
 def test_flood_lists_local_devices_then_remote_nodes() -> None:

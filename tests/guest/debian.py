@@ -79,14 +79,26 @@ def base_disk(packages: Sequence[str] = PACKAGES, size_mib: int = BASE_MIB) -> P
                 text=True,
                 timeout=MAKE_TIMEOUT_S,
             )
+            unmount_below(root)
             if done.returncode:
                 raise RuntimeError(f"debootstrap failed: {done.stdout[-2000:]}{done.stderr}")
             shutil.rmtree(root / "var/cache/apt/archives")
+            # systemd's packaging puts an ACL on it, which mke2fs cannot copy.
+            shutil.rmtree(root / "var/log/journal", ignore_errors=True)
             # What lies in /opt/site is found without a variable, as an installed package is.
             (root / "usr/local/lib/python3.11/dist-packages/plum.pth").write_text("/opt/site\n")
             make_image(root, made, size_mib)
             publish(made, image)
     return image
+
+
+def unmount_below(root: Path) -> None:
+    """debootstrap leaves /proc mounted for some packages: it must neither be copied into an
+    image nor be walked through when the folder is deleted."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        place = Path(line.split()[4])
+        if place.is_relative_to(root):
+            subprocess.run(["umount", str(place)], check=True)
 
 
 def mirror() -> list[str]:

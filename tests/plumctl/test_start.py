@@ -97,7 +97,7 @@ def test_every_command_has_help_with_examples(plumctl: Any) -> None:
 
 
 def test_a_wrong_command_is_a_usage_error_with_a_suggestion(plumctl: Any) -> None:
-    done = plumctl("aply")
+    done = plumctl("aplly")
     assert done.code == 2
     assert "Did you mean 'apply'?" in done.err
     assert plumctl("get").code == 2

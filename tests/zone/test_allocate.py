@@ -158,7 +158,7 @@ async def test_a_full_subnet_is_named_with_its_size_and_use(store: Store) -> Non
     assert problem.path == "endpoint t/d/late: spec.addresses"
     assert problem.message == (
         "subnet 10.0.0.0/29 of bridge web is full: "
-        "6 host addresses, 5 used by endpoints, 1 by routers"
+        "6 host addresses, 5 used by endpoints, 1 by routers and load balancers"
     )
     assert caught.value.code == CONFLICT
 

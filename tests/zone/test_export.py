@@ -46,7 +46,13 @@ def specs(snapshot: Snapshot) -> dict[str, object]:
 
 def test_there_are_the_examples_that_were_promised() -> None:
     names = {path.name for path in EXAMPLES}
-    assert names == {"shop.yaml", "shop-globex.yaml", "dual-stack.yaml", "twenty-bridges.yaml"}
+    assert names == {
+        "shop.yaml",
+        "shop-globex.yaml",
+        "dual-stack.yaml",
+        "twenty-bridges.yaml",
+        "balanced.yaml",
+    }
 
 
 @pytest.mark.asyncio

@@ -76,6 +76,21 @@ def rule(spec: str) -> str:
     return domain(f"groups: [{{name: g, labels: {{a: b}}}}], {policy}")
 
 
+def balancer(spec: str) -> str:
+    """On bridge b at 10.1.0.100, TCP 80, group g, unless given; router r has 10.1.0.1."""
+    for key, value in (
+        ("bridge", "b"),
+        ("addresses", "[10.1.0.100]"),
+        ("listeners", "[{port: 80}]"),
+    ):
+        if f"{key}:" not in spec:
+            spec = f"{key}: {value}, {spec}"
+    return domain(
+        "routers: [{name: r, interfaces: [{bridge: b, addresses: [10.1.0.1/24]}]}], "
+        f"groups: [{{name: g, labels: {{a: b}}}}], load_balancers: [{{name: l, {spec}}}]"
+    )
+
+
 def endpoint(spec: str, name: str = "new") -> str:
     for key, value in (("domain", "shop"), ("bridge", "web"), ("node", "n1")):
         if f"{key}:" not in spec:
@@ -89,6 +104,7 @@ def node(spec: str, name: str = "n3") -> str:
 
 D, E = "domain acme/new", "endpoint acme/shop/new"
 R = f"{D}: spec.routers[0]"
+L = f"{D}: spec.load_balancers[0]"
 RULE = f"{D}: spec.policies[0].ingress[0]"
 
 # Manifest(s), and where and what: the message must contain the text.
@@ -113,6 +129,34 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     (
         domain("routers: [{name: r, interfaces: [{bridge: x, addresses: [10.1.0.1/24]}]}]"),
         [(f"{R}.interfaces[0].bridge", "no bridge x")],
+    ),
+    # load balancers
+    (balancer("bridge: x, group: g"), [(f"{L}.bridge", "no bridge x")]),
+    (balancer("group: x"), [(f"{L}.group", "no group x")]),
+    (balancer("backends: []"), [(f"{L}.backends", "name a group or at least one backend")]),
+    (
+        balancer("backends: [{endpoint: gone}]"),
+        [(f"{L}.backends[0].endpoint", "no endpoint acme/new/gone")],
+    ),
+    (
+        balancer("addresses: [10.2.0.9, 10.1.0.1, 10.1.0.255, 10.1.0.7, 10.1.0.7], group: g"),
+        [
+            (f"{L}.addresses[0]", "10.2.0.9 is in no subnet of bridge b"),
+            (f"{L}.addresses[1]", "10.1.0.1 is the address of router r"),
+            (f"{L}.addresses[2]", "broadcast"),
+            (f"{L}.addresses[4]", "10.1.0.7 is the address of load balancer l"),
+        ],
+    ),
+    (
+        balancer("group: g, listeners: [{port: 80}, {protocol: tcp, port: 80, to_port: 1}]"),
+        [(f"{L}.listeners[1]", "another listener on tcp port 80")],
+    ),
+    (
+        balancer("group: g")
+        + "\n---\n"
+        + "{kind: endpoint, name: e, tenant: acme, spec: "
+        + "{domain: new, bridge: b, node: n1, addresses: [10.1.0.100]}}",
+        [("endpoint acme/new/e: spec.addresses[0]", "the address of load balancer l")],
     ),
     # duplicate names
     (
