@@ -138,39 +138,6 @@ class Client:
         route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
         return self._ask("GET", route, _counters)
 
-    # Nodes
-
-    def cordon(self, node: str, *, cordoned: bool) -> Applied:
-        verb = "cordon" if cordoned else "uncordon"
-        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
-
-    def remove_node(self, node: str) -> Applied:
-        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/remove", Applied.read, body={})
-
-    def node_endpoints(self, node: str) -> tuple[str, ...]:
-        """Paths of the endpoints placed on the node."""
-        route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
-        return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
-
-    # Zone
-
-    def backup(self) -> bytes:
-        """The lines of a backup file."""
-        return self._ask(
-            "POST", "/v1/zone/backup", bytes, lines=b"", timeout_s=ZONE_TIMEOUT_S, raw_answer=True
-        )
-
-    def restore(self, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
-        query = {"replace": str(replace).lower(), "other_zone": str(other_zone).lower()}
-        return self._ask(
-            "POST",
-            "/v1/zone/restore",
-            Restored.read,
-            query=query,
-            lines=lines,
-            timeout_s=ZONE_TIMEOUT_S,
-        )
-
     def trial(self, source: str, target: str, protocol: str, port: int) -> Document:
         """What would become of a connection, for each address of the target."""
         query = {"source": source, "target": target, "protocol": protocol, "port": str(port)}
@@ -216,6 +183,39 @@ class Client:
         limit."""
         route = f"/v1/nodes/{quote(node, safe='')}/audit" if node else "/v1/audit"
         return self._ask("GET", route, AuditLines.read, query=wanted)
+
+    # Nodes
+
+    def cordon(self, node: str, *, cordoned: bool) -> Applied:
+        verb = "cordon" if cordoned else "uncordon"
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
+
+    def remove_node(self, node: str) -> Applied:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/remove", Applied.read, body={})
+
+    def node_endpoints(self, node: str) -> tuple[str, ...]:
+        """Paths of the endpoints placed on the node."""
+        route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
+        return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
+
+    # Zone
+
+    def backup(self) -> bytes:
+        """The lines of a backup file."""
+        return self._ask(
+            "POST", "/v1/zone/backup", bytes, lines=b"", timeout_s=ZONE_TIMEOUT_S, raw_answer=True
+        )
+
+    def restore(self, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
+        query = {"replace": str(replace).lower(), "other_zone": str(other_zone).lower()}
+        return self._ask(
+            "POST",
+            "/v1/zone/restore",
+            Restored.read,
+            query=query,
+            lines=lines,
+            timeout_s=ZONE_TIMEOUT_S,
+        )
 
     def _ask(
         self,

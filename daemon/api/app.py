@@ -49,18 +49,8 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     app.state.backend = backend
     errors.install(app)
     for module in (
-        objects,
-        changes,
-        history,
-        waiting,
-        node,
-        lifecycle,
-        zone,
-        trials,
-        users,
-        tokens,
-        audits,
-    ):
+        objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
+    ):  # fmt: skip
         app.include_router(module.router)
     return app
 

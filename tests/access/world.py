@@ -119,12 +119,6 @@ async def fill(store: Store) -> dict[str, str]:
     for name, (role, owner) in people.items():
         await create_user(store, name, role, owner, f"comment on {name}", now)
         _, tokens[name] = await create_token(store, name, 3600, f"token of {name}", now)
-    # Behind the history's back: its numbers are those of the docstring.
-    key = "/plum/node/n2"
-    item = await store.get(key)
-    assert item is not None
-    cordoned = json.dumps(json.loads(item.value) | {"cordoned": True})
-    await store.commit([], [Put(key, cordoned.encode())])
     return tokens
 
 
@@ -253,12 +247,12 @@ class World:
 def _request(path: Path, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
     connection = Connection(path)
     try:
-        payload = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        payload = None if body is None else json.dumps(body).encode()
         connection.request(method, target, payload, headers)
         response = connection.getresponse()
         text = response.read().decode()
-        is_json = response.headers.get_content_type() == "application/json"
-        return Answer(response.status, json.loads(text) if text and is_json else None, text)
+        is_json = response.getheader("Content-Type") == "application/json"
+        return Answer(response.status, json.loads(text) if is_json else None, text)
     finally:
         connection.close()
 

@@ -34,6 +34,7 @@ ROUTES = {
     ("DELETE", "/v1/tokens/{token}"),
     ("GET", "/v1/nodes/{node}/counters"),
     ("GET", "/v1/counters"),
+    ("GET", "/v1/trial"),
     ("GET", "/v1/nodes/{node}/endpoints"),
     ("POST", "/v1/nodes/{node}/cordon"),
     ("POST", "/v1/nodes/{node}/uncordon"),

@@ -120,6 +120,19 @@ def test_confirm_delete_and_status(plumctl: Any) -> None:
     assert plumctl("rules").code == 0
 
 
+def test_policy_test_names_the_deciding_rule(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    ask = ("policy", "test", "-d", "acme/shop", "--from", "web-1")
+    allowed = plumctl(*ask, "--to", "app-1", "--port", "8080", "--no-headers")
+    assert (allowed.code, "allowed" in allowed.out) == (0, True), allowed
+    refused = plumctl(*ask, "--to", "db-1", "--port", "5432", "-o", "name")
+    assert (refused.code, refused.out) == (1, "protect-db/ingress/only-app\n")
+    assert plumctl(*ask, "--to", "db-1").code == 2
+    unknown = plumctl(*ask, "--to", "acme/shop/db-9", "--port", "1")
+    assert (unknown.code, "there is no endpoint" in unknown.err) == (4, True)
+
+
 def test_a_zone_is_backed_up_and_restored(plumctl: Any, tmp_path: Path) -> None:
     plumctl("apply", "-f", "-", stdin=NODES)
     plumctl("apply", "-f", str(SHOP))
@@ -176,16 +189,3 @@ def test_a_node_is_drained_and_removed(plumctl: Any) -> None:
     assert removed.code == 0, removed.err
     assert plumctl("get", "node", "-o", "name").lines == ["n1", "n3"]
     assert plumctl("node", "drain", "n2").code == 4
-
-
-def test_policy_test_names_the_deciding_rule(plumctl: Any) -> None:
-    plumctl("apply", "-f", "-", stdin=NODES)
-    plumctl("apply", "-f", str(SHOP))
-    ask = ("policy", "test", "-d", "acme/shop", "--from", "web-1")
-    allowed = plumctl(*ask, "--to", "app-1", "--port", "8080", "--no-headers")
-    assert (allowed.code, "allowed" in allowed.out) == (0, True), allowed
-    refused = plumctl(*ask, "--to", "db-1", "--port", "5432", "-o", "name")
-    assert (refused.code, refused.out) == (1, "protect-db/ingress/only-app\n")
-    assert plumctl(*ask, "--to", "db-1").code == 2
-    unknown = plumctl(*ask, "--to", "acme/shop/db-9", "--port", "1")
-    assert (unknown.code, "there is no endpoint" in unknown.err) == (4, True)
