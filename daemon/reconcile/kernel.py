@@ -139,6 +139,7 @@ class KernelHost:
     def switch(self, ifindexes: Collection[int]) -> None:
         carry = self._datapath.carry
         carry.state()
+        carry.state()  # what changed during the first: soon done, so that little is left
         self.guard(ifindexes)
         if self._underlay_outdated:
             program = self._datapath.programs[FROM_UNDERLAY]
