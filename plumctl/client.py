@@ -1,11 +1,10 @@
-"""The typed API client: HTTP over a unix socket. Raises PlumError, never prints."""
+"""The typed API client: HTTP over a unix socket or TLS. Raises PlumError, never prints."""
 
 from __future__ import annotations
 
 import errno
 import http.client
 import json
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 from plumctl import access_answers
 from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
 from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
+from plumctl.door import Door, TlsDoor, UnixDoor
 from plumctl.errors import ExitCode, PlumError, Problem
 
 #: Seconds the daemon may take to answer anything but a wait.
@@ -40,26 +40,15 @@ _HINT_BY_EXIT = {
 A = TypeVar("A")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-        self._timeout_s = timeout_s
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._timeout_s)
-        self.sock.connect(self._path)
-
-
 class Client:
-    """One daemon, by the path of its socket. Every method is one request."""
+    """One daemon, by the path of its socket or another way in. Every method is one request."""
 
     def __init__(
-        self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S, token: str | None = None
+        self, door: str | Door, *, timeout_s: float = ANSWER_TIMEOUT_S, token: str | None = None
     ) -> None:
         """`token`: shown with every request; without one the socket tells who asks."""
-        self.socket_path = socket_path
+        self._door = UnixDoor(door) if isinstance(door, str) else door
+        self.address = self._door.address
         self._timeout_s = timeout_s
         self._token = token
 
@@ -191,7 +180,7 @@ class Client:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection = _UnixConnection(self.socket_path, timeout_s or self._timeout_s)
+        connection = self._door.open(timeout_s or self._timeout_s)
         try:
             connection.request(method, target, payload, headers)
             response = connection.getresponse()
@@ -200,7 +189,7 @@ class Client:
             raise self._unreachable(error) from error
         except http.client.HTTPException as error:
             raise PlumError(
-                f"the daemon at {self.socket_path} broke off: {error!r}",
+                f"the daemon at {self.address} broke off: {error!r}",
                 "look at its log, then try again",
                 ExitCode.UNREACHABLE,
             ) from error
@@ -222,22 +211,42 @@ class Client:
     def _unreachable(self, error: OSError) -> PlumError:
         if isinstance(error, TimeoutError):
             return PlumError(
-                f"the daemon at {self.socket_path} did not answer in time",
+                f"the daemon at {self.address} did not answer in time",
                 "look at its log; `plumctl status` shows when it is back",
                 ExitCode.TIMED_OUT,
             )
+        if isinstance(self._door, TlsDoor):
+            return _untrusted(self.address, error)
         if error.errno in (errno.EACCES, errno.EPERM):
             return PlumError(
-                f"you may not talk to the daemon at {self.socket_path}",
+                f"you may not talk to the daemon at {self.address}",
                 _HINT_BY_EXIT[ExitCode.NO_PERMISSION],
                 ExitCode.NO_PERMISSION,
             )
         return PlumError(
-            f"no daemon answers at {self.socket_path} ({error.strerror or error})",
+            f"no daemon answers at {self.address} ({error.strerror or error})",
             "start it (systemctl start plumd), try a zone on this machine "
             "(plumctl sandbox up), or name its socket (--socket or PLUM_SOCKET)",
             ExitCode.UNREACHABLE,
         )
+
+
+def _untrusted(address: str, error: OSError) -> PlumError:
+    import ssl
+
+    if isinstance(error, ssl.SSLError):
+        words = getattr(error, "verify_message", "") or error
+        return PlumError(
+            f"{address} could not prove to be of this zone, or speaks no TLS 1.3 ({words})",
+            "nothing was sent; compare the name in --server with the director's, and --ca with "
+            "the zone's ca.pem",
+            ExitCode.UNREACHABLE,
+        )
+    return PlumError(
+        f"no director answers at {address} ({error.strerror or error})",
+        "try another director: --server, or PLUM_SERVER",
+        ExitCode.UNREACHABLE,
+    )
 
 
 def _refused(status: int, document: Any) -> PlumError:
