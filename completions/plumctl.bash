@@ -218,6 +218,7 @@ _plumctl_flag() {
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
         "sandbox up:--mtu") expect='-' ;;
+        "sandbox up:--store") expect='-' ;;
         "sandbox up:--timeout") expect='-' ;;
         "sandbox status:-o" | "sandbox status:--output") expect='=FORMAT' ;;
         "sandbox exec:--tenant" | "sandbox exec:-t") expect='tenant' ;;
@@ -253,7 +254,7 @@ _plumctl_flags() {
         "token get") flags="--user -o --output --no-headers --socket --help -h" ;;
         "token revoke") flags="-o --output --socket --help -h" ;;
         "audit") flags="--since --user --tenant -t --object --outcome --node --limit -o --output --no-headers --socket --help -h" ;;
-        "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
+        "sandbox up") flags="--nodes --domain --underlay --mtu --store --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -247,6 +247,7 @@ complete -c plumctl -n '__plumctl_at sandbox up' -l nodes -r -f -d 'How many nod
 complete -c plumctl -n '__plumctl_at sandbox up' -l domain -r -F -d 'Manifests to apply. May be repeated.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l underlay -r -f -d 'IP family of the underlay.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l mtu -r -f -d 'MTU of the underlay.'
+complete -c plumctl -n '__plumctl_at sandbox up' -l store -r -f -d 'etcd: three members, in the first nodes.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l timeout -r -f -d 'How long to wait for the manifests.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l keep -d 'When it fails, leave what was made, with the logs.'
 complete -c plumctl -n '__plumctl_at sandbox up' -l help -s h -d 'Show this message and exit.'

@@ -369,6 +369,7 @@ _plumctl_sandbox_up() {
         '*--domain[Manifests to apply. May be repeated.]:value:_files' \
         '--underlay[IP family of the underlay.]:value:' \
         '--mtu[MTU of the underlay.]:value:' \
+        '--store[etcd\\: three members, in the first nodes.]:value:' \
         '--timeout[How long to wait for the manifests.]:value:' \
         '--keep[When it fails, leave what was made, with the logs.]' \
         '--help[Show this message and exit.]' \
