@@ -266,3 +266,16 @@ class ZoneAudit(Answer):
 class NewToken(Answer):
     token: TokenAnswer
     secret: str = Field(description="The token itself; it cannot be shown again")
+
+
+class NodeEndpoints(Answer):
+    node: str
+    cordoned: bool = Field(description="No new ones are placed there")
+    endpoints: tuple[str, ...] = Field(description="Their paths")
+
+
+class Restored(Answer):
+    keys: int = Field(description="In the backup")
+    written: int
+    deleted: int
+    revision: int = Field(description="Of the store: wait for this one")

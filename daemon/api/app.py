@@ -11,12 +11,14 @@ from daemon.api import (
     changes,
     errors,
     history,
+    lifecycle,
     node,
     objects,
     tokens,
     trials,
     users,
     waiting,
+    zone,
 )
 from daemon.api.access import AccessControl, authorize
 from daemon.api.answers import ErrorAnswer
@@ -46,7 +48,9 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     )
     app.state.backend = backend
     errors.install(app)
-    for module in (objects, changes, history, waiting, node, trials, users, tokens, audits):
+    for module in (
+        objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
+    ):  # fmt: skip
         app.include_router(module.router)
     return app
 

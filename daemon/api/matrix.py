@@ -43,6 +43,13 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "status":          (_ALL, _OWN, _ALL, _ALL),
     "node_counters":   (_ALL, _OWN, _ALL, _ALL),
     "zone_counters":   (_ALL, _OWN, _ALL, _NO),
+    # Whoever names a node's endpoints names every tenant's.
+    "node_endpoints":  (_ALL, _NO,  _ALL, _NO),
+    "cordon":          (_NO,  _NO,  _ALL, _NO),
+    "uncordon":        (_NO,  _NO,  _ALL, _NO),
+    "remove_node":     (_NO,  _NO,  _ALL, _NO),
+    "backup":          (_NO,  _NO,  _ALL, _NO),
+    "restore":         (_NO,  _NO,  _ALL, _NO),
     "whoami":          (_ALL, _ALL, _ALL, _ALL),
     # Only an administrator gives rights; an operator may look, and end a token that got lost.
     "list_users":      (_NO,  _OWN, _ALL, _NO),
