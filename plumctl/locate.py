@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from plumctl import token_file
-from plumctl.client import ANSWER_TIMEOUT_S, Client
+from plumctl.asker import ANSWER_TIMEOUT_S
+from plumctl.client import Client
 from plumctl.door import TlsDoor
 from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
