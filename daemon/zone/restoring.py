@@ -14,11 +14,9 @@ import logging
 
 from pydantic import BaseModel, ConfigDict
 
-from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, Store
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import RESTORE, ZONE
-from daemon.zone.read import read_together
+from daemon.zone.keys import RESTORE
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +36,7 @@ def begins(batch: Batch) -> bool:
     return any(change.key == RESTORE and change.item is not None for change in batch.changes)
 
 
-async def read_whole(store: Store) -> Snapshot:
-    """All objects, never half restored: waits while a restore is under way.
-
-    The end of a restore writes keys.ZONE. So if the mark is absent after reading and
-    that key is still what was read, no step fell into it.
-    """
-    while True:
-        zone, snapshot = await read_together(store)
-        if await _until_restored(store):
-            continue
-        now = await store.get(ZONE)
-        if (now and now.mod_revision) == (zone and zone.mod_revision):
-            return snapshot
-
-
-async def _until_restored(store: Store) -> bool:
+async def until_restored(store: Store) -> bool:
     """True if a restore was under way, when it has ended."""
     listing = await store.list(RESTORE)
     if not listing.items:
