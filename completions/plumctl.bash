@@ -76,7 +76,7 @@ _plumctl() {
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -114,6 +114,8 @@ _plumctl_offer() {
 # Sets expect when the option $2 of the command $1 takes a value.
 _plumctl_flag() {
     case "$1:$2" in
+        ":--server") expect='-' ;;
+        ":--ca") expect='@file' ;;
         ":--token-file") expect='@file' ;;
         "apply:-f" | "apply:--file") expect='@file' ;;
         "apply:--timeout") expect='-' ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -39,6 +39,8 @@ function __plumctl_only
 end
 
 complete -c plumctl -f
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l server -r -f -d 'Ask this director over TLS (default: PLUM_SERVER), with --ca and --token-file.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l ca -r -F -d 'Certificate of the zone\'s CA (default: PLUM_CA_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l token-file -r -F -d 'Show the token in this file (default: PLUM_TOKEN_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a apply -d 'Create and change objects from manifests.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a diff -d 'Show what apply would change.'

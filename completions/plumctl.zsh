@@ -638,11 +638,11 @@ _plumctl_sandbox() {
 }
 
 _plumctl() {
-    while [[ ${words[2]} == (--token-file) ]] && ((CURRENT > 3)); do
+    while [[ ${words[2]} == (--server|--ca|--token-file) ]] && ((CURRENT > 3)); do
         words=(${words[1]} ${words[4,-1]})
         ((CURRENT -= 2))
     done
-    if ((CURRENT == 3)) && [[ ${words[2]} == (--token-file) ]]; then
+    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file) ]]; then
         _files
         return
     fi

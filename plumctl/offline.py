@@ -9,7 +9,7 @@ from pathlib import Path
 
 import plumctl
 from plumctl.answers import Restored
-from plumctl.client import refused
+from plumctl.asker import refused
 from plumctl.run import pipe
 
 
