@@ -23,6 +23,7 @@
 #include "lib/gc.h"
 #include "lib/icmp_error.h"
 #include "lib/policy.h"
+#include "lib/probe.h"
 #include "lib/punt.h"
 
 enum tail {
@@ -179,6 +180,8 @@ static __always_inline int slow_ul(struct __sk_buff *skb, struct pkt *p, const s
 	rc = check_outer(skb, cfg, &out);
 	if (rc)
 		return rc;
+	if (out.vni == PLUM_PROBE_VNI)
+		return stage_probe(skb, p, out.v4);
 	bk.vni = out.vni;
 	b = bpf_map_lookup_elem(&plum_bridge, &bk);
 	if (!b)

@@ -24,6 +24,7 @@
 #define PLUM_MAX_SLOTS	16384
 #define PLUM_MAX_FLOOD	4096 /* members of one bridge's replication list */
 #define PLUM_PUNT_BYTES 2048
+#define PLUM_PROBE_VNI	0xffffff /* no bridge has it: a VTEP asks whether we are there */
 
 #define PLUM_SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
 

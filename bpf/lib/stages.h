@@ -5,6 +5,7 @@
 /* The steps of the pipeline, in the order a packet meets them. */
 #define PLUM_STAGES(X)                                                                             \
 	X(DECAPSULATE)                                                                             \
+	X(PROBE)                                                                                   \
 	X(PARSE)                                                                                   \
 	X(FLOW_LOOKUP)                                                                             \
 	X(PORT_SECURITY)                                                                           \

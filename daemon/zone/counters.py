@@ -7,7 +7,7 @@ from collections.abc import Container
 from daemon.model.base import Model
 
 FIRST_VNI = 4096  # below: left to physical networks
-LAST_VNI = 0xFFFFFF  # 24 bits (RFC 7348)
+LAST_VNI = 0xFFFFFE  # of 24 bits (RFC 7348); the last one is the datapath's own probes'
 
 
 class Counters(Model):
