@@ -7,6 +7,12 @@ from daemon.model.object import Kind, Ref
 ROOT = "/plum/"
 HISTORY = f"{ROOT}history/"
 CONFIRM = f"{ROOT}confirm/"
+#: `alive/N`: bound to a lease that node N's plumd keeps.
+ALIVE = f"{ROOT}alive/"
+#: `mesh/N`: the peers node N cannot reach through the datapath; written when that changes.
+MESH = f"{ROOT}mesh/"
+#: `liveness/N`: what the leader of that job makes of both.
+LIVENESS = f"{ROOT}liveness/"
 #: Counters and the number of the last revision. Every change of the zone
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
@@ -64,3 +70,12 @@ def confirm_key(seq: int) -> str:
 def seq_of(key: str) -> int:
     """The revision a history or confirm key is of."""
     return int(key.rpartition("/")[2])
+
+
+def leader_key(job: str) -> str:
+    """Bound to the leader's lease; its revision is the fence of the job's writes."""
+    return f"{ROOT}leader/{job}"
+
+
+def liveness_key(node: str) -> str:
+    return f"{LIVENESS}{node}"

@@ -1,0 +1,1 @@
+"""What the underlay is like, as measured between VTEPs through the datapath."""

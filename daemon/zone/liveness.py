@@ -1,0 +1,139 @@
+"""Which nodes live, from two witnesses: their leases and the mesh of the datapath.
+
+The lease says that plumd runs and reaches the store; the mesh, as the others measured
+it, that the node forwards. Only both together are death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.model.object import Kind
+from daemon.store.interface import Compare, Delete, Put, Store, StoreError
+from daemon.zone.keys import ALIVE, LIVENESS, MESH, ROOT, liveness_key
+
+LOOK_S = 1.0
+#: A worse state must last so long, a better one so long, before it is believed.
+WORSE_S = 3.0
+BETTER_S = 5.0
+NODES = f"{ROOT}{Kind.NODE}/"
+
+Clock = Callable[[], float]
+
+
+class Life(StrEnum):
+    ALIVE = "alive"
+    SUSPECT = "suspect"  # one witness is missing
+    DEAD = "dead"
+
+
+class Liveness(BaseModel):
+    """Value of liveness/NODE."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Life
+    since: str = Field(description="RFC 3339")
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the store knows at one moment."""
+
+    nodes: frozenset[str]
+    leased: frozenset[str]
+    unreachable: Mapping[str, frozenset[str]]  # by who says so
+
+
+def judge(node: str, seen: Witnesses) -> tuple[Life, str]:
+    """What becomes of a node, by the words of those that live."""
+    others = sorted(seen.leased & seen.nodes - {node})
+    against = [one for one in others if node in seen.unreachable.get(one, ())]
+    if node in seen.leased:
+        if others and 2 * len(against) > len(others):
+            return Life.SUSPECT, f"the underlay: {', '.join(against)} cannot reach it"
+        return Life.ALIVE, ""
+    if others and len(against) < len(others):
+        return Life.SUSPECT, "its plumd is down or cut off from the store; it forwards"
+    if not others:
+        return Life.SUSPECT, "its plumd is down or cut off; nobody is left to ask if it forwards"
+    return Life.DEAD, "neither its plumd nor its datapath answers"
+
+
+@dataclass(slots=True)
+class Bench:
+    """Believes a change when it has lasted. Pure but for the times it is given."""
+
+    known: dict[str, Liveness] = field(default_factory=dict)
+    _leaning: dict[str, tuple[Life, str, float]] = field(default_factory=dict)
+
+    def look(self, seen: Witnesses, now: float) -> dict[str, Liveness]:
+        """Changes to write down."""
+        changed = {}
+        for node in sorted(seen.nodes):
+            state, why = judge(node, seen)
+            before = self.known.get(node)
+            if before is not None and (before.state, before.why) == (state, why):
+                self._leaning.pop(node, None)
+                continue
+            leaning = self._leaning.get(node)
+            if leaning is None or leaning[0] != state:
+                leaning = self._leaning[node] = (state, why, now)
+            first = before is None and state is Life.ALIVE
+            lasts_s = BETTER_S if state is Life.ALIVE else WORSE_S
+            if first or now - leaning[2] >= lasts_s:
+                since = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+                if before is not None and before.state is state:
+                    since = before.since
+                changed[node] = self.known[node] = Liveness(state=state, since=since, why=why)
+                del self._leaning[node]
+        for node in self.known.keys() - seen.nodes:
+            del self.known[node]
+        return changed
+
+
+async def read_witnesses(store: Store) -> Witnesses:
+    nodes, leased, mesh = [await store.list(prefix) for prefix in (NODES, ALIVE, MESH)]
+    return Witnesses(
+        frozenset(item.key.removeprefix(NODES) for item in nodes.items),
+        frozenset(item.key.removeprefix(ALIVE) for item in leased.items),
+        {
+            item.key.removeprefix(MESH): frozenset(json.loads(item.value)["unreachable"])
+            for item in mesh.items
+        },
+    )
+
+
+async def read_liveness(store: Store) -> dict[str, Liveness]:
+    """By node; of those nobody has judged yet there is none."""
+    listing = await store.list(LIVENESS)
+    return {
+        item.key.removeprefix(LIVENESS): Liveness.model_validate_json(item.value)
+        for item in listing.items
+    }
+
+
+async def watch_over(store: Store, fence: Compare, clock: Clock = time.time) -> None:
+    """The job of the leader of `liveness`: until its fence no longer holds."""
+    bench = Bench(await read_liveness(store))
+    while True:
+        seen = await read_witnesses(store)
+        gone = bench.known.keys() - seen.nodes
+        changed = bench.look(seen, clock())
+        writes: list[Put | Delete] = [Delete(liveness_key(node)) for node in sorted(gone)]
+        writes += [
+            Put(liveness_key(node), life.model_dump_json().encode())
+            for node, life in changed.items()
+        ]
+        if writes and not (await store.commit([fence], writes)).succeeded:
+            raise StoreError("another node leads")
+        await asyncio.sleep(LOOK_S)
