@@ -11,6 +11,12 @@ CONFIRM = f"{ROOT}confirm/"
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
 ZONE = f"{ROOT}alloc/zone"
+#: Which zone this is.
+IDENTITY = f"{ROOT}identity"
+#: `cert/N`: the one certificate that is accepted for node N.
+CERTIFICATES = f"{ROOT}cert/"
+#: `join/ID`: invitations of nodes.
+JOINS = f"{ROOT}join/"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 
