@@ -67,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All changes of one revision that a watch is concerned with, in order."""
+    """All changes of one revision that a watch is concerned with, by key."""
 
     changes: tuple[Change, ...]
     revision: int
@@ -129,3 +129,14 @@ class Store(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+def check_writes(writes: Sequence[Put | Delete]) -> None:
+    """Raises StoreError if a key is empty or written twice."""
+    seen = set()
+    for write in writes:
+        if not write.key:
+            raise StoreError("a key cannot be empty")
+        if write.key in seen:
+            raise StoreError(f"key {write.key!r} is written twice in one transaction")
+        seen.add(write.key)

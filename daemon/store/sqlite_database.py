@@ -26,6 +26,7 @@ from daemon.store.interface import (
     Listing,
     Put,
     StoreError,
+    check_writes,
 )
 from daemon.store.sqlite_file import begin_writing, connect, identity
 
@@ -96,7 +97,7 @@ class Database:
                 )
             cursor = self._connection.execute(
                 "SELECT revision, key, value, create_revision, lease FROM change "
-                "WHERE revision > ? ORDER BY revision, seq",
+                "WHERE revision > ? ORDER BY revision, key",
                 (after,),
             )
             last = after
@@ -117,7 +118,7 @@ class Database:
         )
 
     def commit(self, compares: Sequence[Compare], writes: Sequence[Put | Delete]) -> Committed:
-        _check_writes(writes)
+        check_writes(writes)
         missing = 0
         with self._transaction():
             succeeded = all(self._mod_revision(c.key) == c.mod_revision for c in compares)
@@ -281,16 +282,6 @@ class Database:
             oldest = revision - self._keep
             self._connection.execute("DELETE FROM change WHERE revision <= ?", (oldest,))
             self._connection.execute("UPDATE meta SET compacted = ?", (oldest,))
-
-
-def _check_writes(writes: Sequence[Put | Delete]) -> None:
-    seen = set()
-    for write in writes:
-        if not write.key:
-            raise StoreError("a key cannot be empty")
-        if write.key in seen:
-            raise StoreError(f"key {write.key!r} is written twice in one transaction")
-        seen.add(write.key)
 
 
 def _prefix_end(prefix: str) -> str | None:

@@ -5,6 +5,8 @@ A further implementation joins by one more `Backend` in `BACKENDS`.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import os
 import shutil
 import subprocess
@@ -12,12 +14,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, Self
 
 import pytest
 
-from daemon.store.interface import Store
+from daemon.store.etcd import EtcdStore
+from daemon.store.interface import Delete, Store
+from daemon.store.open import open_store
 from daemon.store.sqlite import SqliteStore
+from tests.store.member import Member
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +63,73 @@ class SqliteBackend:
         shutil.rmtree(self.directory)
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"sqlite": SqliteBackend}
+class EtcdBackend:
+    """One member that all tests share; each finds it empty.
+
+    Time is the tests' own: a lease is granted for an hour, and ends by the revocation
+    that a member's clock would bring about (`lessor` in etcd does just that).
+    """
+
+    kept = 20
+    gone = 22
+    member: ClassVar[Member | None] = None
+
+    def __init__(self) -> None:
+        if EtcdBackend.member is None:
+            EtcdBackend.member = Member()
+            atexit.register(EtcdBackend.member.end)
+        self.url = f"etcd://{EtcdBackend.member.endpoint}"
+        self.now = 0.0
+        self.deadlines: dict[int, tuple[float, float]] = {}  # by lease: life, end
+        asyncio.run(self._empty())
+
+    async def open(self) -> Store:
+        assert EtcdBackend.member is not None
+        return await _TimedStore.open_for(self, EtcdBackend.member.endpoint)
+
+    async def advance(self, seconds: float) -> None:
+        self.now += seconds
+        due = sorted((end, lease) for lease, (_, end) in self.deadlines.items() if end <= self.now)
+        async with await open_store(self.url) as store:
+            for _, lease in due:
+                del self.deadlines[lease]
+                await store.revoke(lease)
+
+    async def _empty(self) -> None:
+        async with await open_store(self.url) as store:
+            items = (await store.list("")).items
+            for start in range(0, len(items), 100):
+                await store.commit([], [Delete(item.key) for item in items[start : start + 100]])
+
+    def dispose(self) -> None:
+        pass
+
+
+class _TimedStore(EtcdStore):
+    backend: EtcdBackend
+
+    @classmethod
+    async def open_for(cls, backend: EtcdBackend, endpoint: str) -> Self:
+        store = await cls.open([endpoint], None, backend.kept)
+        store.backend = backend
+        return store
+
+    async def grant(self, ttl_s: float) -> int:
+        lease = await super().grant(ttl_s + 3600 if ttl_s > 0 else ttl_s)
+        self.backend.deadlines[lease] = (ttl_s, self.backend.now + ttl_s)
+        return lease
+
+    async def keep_alive(self, lease: int) -> None:
+        await super().keep_alive(lease)
+        ttl_s, _ = self.backend.deadlines[lease]
+        self.backend.deadlines[lease] = (ttl_s, self.backend.now + ttl_s)
+
+    async def revoke(self, lease: int) -> None:
+        await super().revoke(lease)
+        self.backend.deadlines.pop(lease, None)
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"etcd": EtcdBackend, "sqlite": SqliteBackend}
 
 
 @pytest.fixture(params=sorted(BACKENDS))

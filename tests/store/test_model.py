@@ -102,7 +102,8 @@ class StoreMachine(RuleBasedStateMachine):
         if changes:
             assert revision > self.revision
             self.revision = revision
-            self.batches.append(Batch(tuple(changes), revision))
+            by_key = sorted(changes, key=lambda change: change.key)
+            self.batches.append(Batch(tuple(by_key), revision))
         else:
             assert revision == self.revision
 

@@ -119,7 +119,7 @@ def test_own_watch_sees_a_commit_at_once(backend: Backend) -> None:
     async def measure() -> list[float]:
         late = []
         async with await open_store(backend.url) as store:
-            watch = store.watch(["/"], 0)
+            watch = store.watch(["/"], (await store.list("")).revision)
             for number in range(100):
                 await store.commit([], [Put("/a", b"%d" % number)])
                 then = time.monotonic()
