@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.api.audit import Audit
 from daemon.api.errors import error_response
-from daemon.api.peer import Access, Peer, User, look_up, needed_group
+from daemon.api.peer import Access, Peer, TlsPeer, User, look_up, needed_group
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,10 @@ class AccessControl:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # a WebSocket or lifespan: there are none
             raise RuntimeError(f"unexpected {scope['type']} scope")
-        peer: Peer = scope["state"]["peer"]
+        peer = scope["state"]["peer"]
+        if isinstance(peer, TlsPeer):
+            await self._remote(scope, receive, send, peer)
+            return
         user = User("root", frozenset())
         if peer.uid != 0:  # the user database may be a directory server: not on the loop
             user = await asyncio.to_thread(self._users, peer)
@@ -50,6 +53,21 @@ class AccessControl:
             await self._app(scope, receive, send)
         else:
             await self._write(scope, receive, send, peer, user)
+
+    async def _remote(self, scope: Scope, receive: Receive, send: Send, peer: TlsPeer) -> None:
+        """Nodes may read; whoever is none may nothing."""
+        if peer.node is not None and scope["method"] in READ_METHODS:
+            user = User(f"node {peer.node}", frozenset())
+            scope["state"].update(user=user, summary="")
+            await self._app(scope, receive, send)
+            return
+        if peer.node is None:
+            status, message = HTTPStatus.UNAUTHORIZED, "this needs a certificate of the zone"
+        else:
+            status, message = HTTPStatus.FORBIDDEN, f"node {peer.node} may not write here"
+        self._audit.record(peer, "", scope["method"], scope["path"], "refused", message)
+        hint = "ask on a director of the zone"
+        await error_response(status, message, hint)(scope, receive, send)
 
     async def _write(
         self, scope: Scope, receive: Receive, send: Send, peer: Peer, user: User

@@ -6,11 +6,12 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon.api.peer import Peer
+from daemon.api.peer import Peer, TlsPeer
 
 
 def timestamp(seconds: float) -> str:
@@ -26,13 +27,18 @@ class Audit:
         self._clock = clock
 
     def record(
-        self, peer: Peer, user: str, method: str, path: str, verdict: str, summary: str
+        self,
+        peer: Peer | TlsPeer,
+        user: str,
+        method: str,
+        path: str,
+        verdict: str,
+        summary: str,
     ) -> None:
         """Append a line. Raises OSError."""
         line: dict[str, Any] = {
             "time": timestamp(self._clock()),
-            "uid": peer.uid,
-            "pid": peer.pid,
+            **asdict(peer),
             "user": user,
             "method": method,
             "path": path,

@@ -89,6 +89,14 @@ def read_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
     return found
 
 
+def read_der(der: bytes) -> x509.Certificate:
+    """Raises TrustError."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise TrustError(f"this is no certificate: {error}") from error
+
+
 def pem_of(*certificates: x509.Certificate) -> bytes:
     return b"".join(item.public_bytes(serialization.Encoding.PEM) for item in certificates)
 
