@@ -10,7 +10,7 @@ _plumctl() {
             expect=
         elif [[ $word == -- ]]; then
             return
-        elif [[ $word == -* && -n $verb ]]; then
+        elif [[ $word == -* ]]; then
             _plumctl_flag "$verb" "$word"
         elif [[ $word != -* && -z $verb ]]; then
             case "$group$word" in
@@ -29,6 +29,15 @@ _plumctl() {
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
                 "status") verb="status" ;;
+                "whoami") verb="whoami" ;;
+                "user create") verb="user create" ;;
+                "user get") verb="user get" ;;
+                "user set") verb="user set" ;;
+                "user delete") verb="user delete" ;;
+                "token create") verb="token create" ;;
+                "token get") verb="token get" ;;
+                "token revoke") verb="token revoke" ;;
+                "audit") verb="audit" ;;
                 "sandbox up") verb="sandbox up" ;;
                 "sandbox down") verb="sandbox down" ;;
                 "sandbox status") verb="sandbox status" ;;
@@ -38,6 +47,8 @@ _plumctl() {
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
                 "policy") group="policy " ;;
+                "user") group="user " ;;
+                "token") group="token " ;;
                 "sandbox") group="sandbox " ;;
             esac
         elif [[ $word != -* ]]; then
@@ -51,8 +62,10 @@ _plumctl() {
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
             "policy ") _plumctl_words "test" ;;
+            "user ") _plumctl_words "create get set delete" ;;
+            "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status sandbox completion --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -79,6 +92,8 @@ _plumctl_offer() {
         =KIND) _plumctl_words "endpoint domain tenant node" ;;
         =FORMAT) _plumctl_words "table wide json yaml name jsonpath=" ;;
         =SHELL) _plumctl_words "bash zsh fish" ;;
+        =ROLE) _plumctl_words "viewer tenant-operator zone-admin" ;;
+        =OUTCOME) _plumctl_words "done refused failed" ;;
         @file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
         '$kind') _plumctl_words "$(plumctl _complete "$kind" "$cur" 2>/dev/null)" ;;
         *) _plumctl_words "$(plumctl _complete "$1" "$cur" 2>/dev/null)" ;;
@@ -88,6 +103,7 @@ _plumctl_offer() {
 # Sets expect when the option $2 of the command $1 takes a value.
 _plumctl_flag() {
     case "$1:$2" in
+        ":--token-file") expect='@file' ;;
         "apply:-f" | "apply:--file") expect='@file' ;;
         "apply:--timeout") expect='-' ;;
         "apply:--confirm") expect='-' ;;
@@ -161,10 +177,46 @@ _plumctl_flag() {
         "policy test:--socket") expect='@file' ;;
         "status:-o" | "status:--output") expect='=FORMAT' ;;
         "status:--socket") expect='@file' ;;
+        "whoami:-o" | "whoami:--output") expect='=FORMAT' ;;
+        "whoami:--socket") expect='@file' ;;
+        "user create:--role") expect='=ROLE' ;;
+        "user create:--tenant" | "user create:-t") expect='tenant' ;;
+        "user create:--comment") expect='-' ;;
+        "user create:-o" | "user create:--output") expect='=FORMAT' ;;
+        "user create:--socket") expect='@file' ;;
+        "user get:-o" | "user get:--output") expect='=FORMAT' ;;
+        "user get:--socket") expect='@file' ;;
+        "user set:--role") expect='=ROLE' ;;
+        "user set:--tenant" | "user set:-t") expect='tenant' ;;
+        "user set:--comment") expect='-' ;;
+        "user set:-o" | "user set:--output") expect='=FORMAT' ;;
+        "user set:--socket") expect='@file' ;;
+        "user delete:-o" | "user delete:--output") expect='=FORMAT' ;;
+        "user delete:--socket") expect='@file' ;;
+        "token create:--expires") expect='-' ;;
+        "token create:--out") expect='@file' ;;
+        "token create:--comment") expect='-' ;;
+        "token create:-o" | "token create:--output") expect='=FORMAT' ;;
+        "token create:--socket") expect='@file' ;;
+        "token get:--user") expect='-' ;;
+        "token get:-o" | "token get:--output") expect='=FORMAT' ;;
+        "token get:--socket") expect='@file' ;;
+        "token revoke:-o" | "token revoke:--output") expect='=FORMAT' ;;
+        "token revoke:--socket") expect='@file' ;;
+        "audit:--since") expect='-' ;;
+        "audit:--user") expect='-' ;;
+        "audit:--tenant" | "audit:-t") expect='tenant' ;;
+        "audit:--object") expect='-' ;;
+        "audit:--outcome") expect='=OUTCOME' ;;
+        "audit:--node") expect='node' ;;
+        "audit:--limit") expect='-' ;;
+        "audit:-o" | "audit:--output") expect='=FORMAT' ;;
+        "audit:--socket") expect='@file' ;;
         "sandbox up:--nodes") expect='-' ;;
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
         "sandbox up:--mtu") expect='-' ;;
+        "sandbox up:--store") expect='-' ;;
         "sandbox up:--timeout") expect='-' ;;
         "sandbox status:-o" | "sandbox status:--output") expect='=FORMAT' ;;
         "sandbox exec:--tenant" | "sandbox exec:-t") expect='tenant' ;;
@@ -191,7 +243,16 @@ _plumctl_flags() {
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
-        "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
+        "whoami") flags="-o --output --socket --help -h" ;;
+        "user create") flags="--role --tenant -t --comment -o --output --socket --help -h" ;;
+        "user get") flags="-o --output --no-headers --socket --help -h" ;;
+        "user set") flags="--role --tenant -t --comment -o --output --socket --help -h" ;;
+        "user delete") flags="-o --output --socket --help -h" ;;
+        "token create") flags="--expires --out --comment -o --output --socket --help -h" ;;
+        "token get") flags="--user -o --output --no-headers --socket --help -h" ;;
+        "token revoke") flags="-o --output --socket --help -h" ;;
+        "audit") flags="--since --user --tenant -t --object --outcome --node --limit -o --output --no-headers --socket --help -h" ;;
+        "sandbox up") flags="--nodes --domain --underlay --mtu --store --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;
@@ -212,6 +273,12 @@ _plumctl_places() {
         "rollback") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
+        "user create") places='-' ;;
+        "user get") places='-' ;;
+        "user set") places='-' ;;
+        "user delete") places='-' ;;
+        "token create") places='-' ;;
+        "token revoke") places='-' ;;
         "sandbox exec") places='endpoint -' ;;
         "sandbox shell") places='endpoint' ;;
         "sandbox node") places='node -' ;;

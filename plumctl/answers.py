@@ -29,6 +29,7 @@ class View:
     revision: int
     state: str  # programmed | pending | error
     reason: str
+    used: Document  # of a tenant: what counts against its quota
     document: Document = field(repr=False)
 
     @property
@@ -53,6 +54,7 @@ class View:
             revision=int(document.get("revision") or 0),
             state=str(status.get("state") or ""),
             reason=str(status.get("reason") or ""),
+            used=document.get("used") or {},
             document=document,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from plumctl.options import examples
+from plumctl.token_file import VARIABLE
 
 #: Exit code when the reader of our output went away: as a shell shows SIGPIPE.
 EXIT_PIPE_CLOSED = 141
@@ -39,6 +41,10 @@ COMMANDS = {
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),
     "status": Command("status", "How this node fares."),
+    "whoami": Command("whoami", "Who you are to the daemon, and in which role."),
+    "user": Command("user", "Users of the zone and their roles."),
+    "token": Command("token", "Tokens that users show."),
+    "audit": Command("audit", "Who did, tried or looked at what."),
     "sandbox": Command("sandbox", "A whole zone on this machine, to try things out."),
     "completion": Command("completion", "Print the completion script of a shell."),
 }
@@ -116,5 +122,15 @@ def plumctl(
         bool,
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Show the token in this file (default: PLUM_TOKEN_FILE).",
+        ),
+    ] = None,
 ) -> None:
     """Virtual networks that run in the kernel of every node."""
+    if token_file is not None:
+        os.environ[VARIABLE] = token_file  # for the client, and for what we start

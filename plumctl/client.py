@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from plumctl import access_answers
+from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
 from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
 from plumctl.errors import ExitCode, PlumError, Problem
 
@@ -27,7 +29,8 @@ _EXIT_BY_STATUS = {
 }
 
 _HINT_BY_EXIT = {
-    ExitCode.NO_PERMISSION: "reading needs group plum, writing needs root or group plum-admin",
+    ExitCode.NO_PERMISSION: "see who you are taken for: plumctl whoami. Reading needs group plum, writing root or "
+    "group plum-admin, or a token (--token-file)",
     ExitCode.NOT_FOUND: "see what there is: plumctl get tenant, domain, endpoint or node",
     ExitCode.CONFLICT: "somebody changed it meanwhile: look (plumctl history) and try again",
     ExitCode.TIMED_OUT: "see what is missing: plumctl status",
@@ -52,9 +55,13 @@ class _UnixConnection(http.client.HTTPConnection):
 class Client:
     """One daemon, by the path of its socket. Every method is one request."""
 
-    def __init__(self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S, token: str | None = None
+    ) -> None:
+        """`token`: shown with every request; without one the socket tells who asks."""
         self.socket_path = socket_path
         self._timeout_s = timeout_s
+        self._token = token
 
     # Objects
 
@@ -124,6 +131,47 @@ class Client:
         query = {"source": source, "target": target, "protocol": protocol, "port": str(port)}
         return self._ask("GET", "/v1/trial", dict, query=query)
 
+    # Access
+
+    def whoami(self) -> Whoami:
+        return self._ask("GET", "/v1/whoami", Whoami.read)
+
+    def users(self) -> tuple[User, ...]:
+        return self._ask("GET", "/v1/users", access_answers.users)
+
+    def user(self, name: str) -> User:
+        return self._ask("GET", f"/v1/users/{quote(name, safe='')}", User.read)
+
+    def create_user(self, name: str, role: str, tenant: str | None, comment: str) -> User:
+        body = {"name": name, "role": role, "tenant": tenant, "comment": comment}
+        return self._ask("POST", "/v1/users", User.read, body=body)
+
+    def set_user(
+        self, name: str, *, role: str | None, tenant: str | None, comment: str | None
+    ) -> User:
+        """What is None stays as it is."""
+        body = {"role": role, "tenant": tenant, "comment": comment}
+        return self._ask("PATCH", f"/v1/users/{quote(name, safe='')}", User.read, body=body)
+
+    def delete_user(self, name: str) -> User:
+        return self._ask("DELETE", f"/v1/users/{quote(name, safe='')}", User.read)
+
+    def tokens(self, user: str | None = None) -> tuple[Token, ...]:
+        return self._ask("GET", "/v1/tokens", access_answers.tokens, query={"user": user})
+
+    def create_token(self, user: str, life_s: float, comment: str) -> NewToken:
+        body = {"user": user, "life_s": life_s, "comment": comment}
+        return self._ask("POST", "/v1/tokens", NewToken.read, body=body)
+
+    def revoke_token(self, token_id: str) -> Token:
+        return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", Token.read)
+
+    def audit(self, node: str | None = None, **wanted: str | None) -> AuditLines:
+        """Of one node, or of all. `wanted`: since (RFC 3339), user, tenant, object, outcome,
+        limit."""
+        route = f"/v1/nodes/{quote(node, safe='')}/audit" if node else "/v1/audit"
+        return self._ask("GET", route, AuditLines.read, query=wanted)
+
     def _ask(
         self,
         method: str,
@@ -137,6 +185,8 @@ class Client:
         given = {key: value for key, value in (query or {}).items() if value is not None}
         target = f"{route}?{urlencode(given)}" if given else route
         headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()

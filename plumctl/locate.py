@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from plumctl.client import Client
+from plumctl import token_file
+from plumctl.client import ANSWER_TIMEOUT_S, Client
 from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
 
@@ -23,9 +24,11 @@ def socket_path(given: str | None = None) -> str:
     return str(first) if first else DEFAULT_SOCKET
 
 
-def connect(given: str | None = None, *, timeout_s: float | None = None) -> Client:
-    path = socket_path(given)
-    return Client(path, timeout_s=timeout_s) if timeout_s else Client(path)
+def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
+    """With the token of $PLUM_TOKEN_FILE, which --token-file sets, if there is one."""
+    file = os.environ.get(token_file.VARIABLE)
+    token = token_file.read(file) if file else None
+    return Client(socket_path(given), timeout_s=timeout_s, token=token)
 
 
 def _first_sandbox_socket() -> Path | None:

@@ -19,7 +19,7 @@ SOURCES = sorted(
 ONLY = {
     "pyroute2": ("daemon/drivers/", "plumctl/sandbox/"),
     "paramiko": ("plumctl/toolbox/ssh",),
-    "cryptography": ("daemon/trust/",),
+    "cryptography": ("daemon/trust/", "plumctl/sandbox/"),
     "textual": ("plumctl/tui/",),
     "scapy": (),
 }

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from daemon.api.answers import NodeCounters, NodeReport
 from daemon.api.client import Peers
+from daemon.api.principal import Principal
 from daemon.store.interface import Store
 from daemon.trust.credentials import Member
 
@@ -43,7 +44,7 @@ def _backend(request: Request) -> Backend:
 
 
 def _actor(request: Request) -> str:
-    return cast(str, request.state.user.name)
+    return cast(Principal, request.state.principal).actor
 
 
 BackendDep = Annotated[Backend, Depends(_backend)]

@@ -11,9 +11,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from daemon.api.audit import Audit
+from daemon.api.audit import Audit, Entry
 from daemon.api.errors import error_response
 from daemon.api.peer import TlsPeer
+from daemon.api.principal import Origin, Principal, source_of
 from daemon.store.interface import StoreError
 from daemon.trust.credentials import Member
 
@@ -46,7 +47,7 @@ class Front:
             hint = "join it again: plumctl node token, plumctl node join"
             if status is HTTPStatus.SERVICE_UNAVAILABLE:
                 hint = "certificates are compared with the store: look at it, then try again"
-            record_refusal(self._audit, scope, why)
+            record(self._audit, scope, status, why)
             await error_response(status, why, hint)(scope, receive, send)
         elif scope["path"].startswith(PREFIX):
             await self._between(scope, receive, send)
@@ -54,10 +55,28 @@ class Front:
             await self._app(scope, receive, send)
 
 
-def record_refusal(audit: Audit, scope: Scope, why: str) -> None:
+def record(
+    audit: Audit,
+    scope: Scope,
+    status: int,
+    summary: str,
+    operation: str = "",
+    objects: tuple[str, ...] = (),
+) -> None:
+    """A line about a request that access control does not see."""
     peer: TlsPeer = scope["state"]["peer"]
-    user = f"node {peer.node}" if peer.node else ""
+    origin = Origin.NODE if peer.node else Origin.USER
+    entry = Entry(
+        principal=Principal(origin, peer.node or "", None, source=source_of(peer)),
+        peer=peer,
+        method=scope["method"],
+        path=scope["path"],
+        operation=operation,
+        status=status,
+        objects=objects,
+        summary=summary,
+    )
     try:
-        audit.record(peer, user, scope["method"], scope["path"], "refused", why)
+        audit.record(entry)
     except OSError as error:
         log.error("audit log not written", extra={"step": "audit", "error": str(error)})

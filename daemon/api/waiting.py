@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from daemon.api.answers import Missing, Waited
 from daemon.api.backend import BackendDep
 from daemon.api.reports import read_reports
+from daemon.api.sight import Sight, SightDep
 from daemon.model.object import Domain, Endpoint, Kind, Node, Object, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind
@@ -30,6 +31,7 @@ SETTLE_S = 2.0
 @router.get("/wait", operation_id="wait", summary="Wait until a revision is programmed")
 async def wait(
     backend: BackendDep,
+    sight: SightDep,
     revision: Annotated[int, Query(ge=0)],
     timeout_s: Annotated[float, Query(ge=0, le=3600)] = 30.0,
 ) -> Waited:
@@ -45,7 +47,7 @@ async def wait(
         coming = asyncio.ensure_future(anext(batches))
         try:
             while True:
-                answer = await _look(store, need)
+                answer = await _look(store, need, sight)
                 now = loop.time()
                 if answer.pending or not answer.errors:
                     failing_since = None
@@ -131,7 +133,7 @@ def _nodes_of(item: Object, snapshot: Snapshot) -> set[str]:
     }
 
 
-async def _look(store: Store, need: Need) -> Waited:
+async def _look(store: Store, need: Need, sight: Sight) -> Waited:
     reports = await read_reports(store)
     late = [
         Missing(node=node, kind=Kind.NODE, path=node, state="pending", reason=reason)
@@ -151,8 +153,9 @@ async def _look(store: Store, need: Need) -> Waited:
         for exception in report.exceptions
         if need.concerns(exception)
     ]
-    pending = (*late, *(item for item in found if item.state == "pending"))
-    errors = tuple(item for item in found if item.state == "error")
+    shown = [item for item in map(sight.missing, [*late, *found]) if item is not None]
+    pending = tuple(item for item in shown if item.state == "pending")
+    errors = tuple(item for item in shown if item.state == "error")
     return Waited(
         done=not pending and not errors, revision=need.revision, pending=pending, errors=errors
     )

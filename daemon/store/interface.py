@@ -77,6 +77,10 @@ class StoreError(Exception):
     """The store did not answer or refused; nothing is known of the write unless said."""
 
 
+class UnreachableError(StoreError):
+    """Nobody answered: nothing was written. It may answer later."""
+
+
 class CompactedError(StoreError):
     """The revision asked for is no longer kept: list again and watch from there."""
 

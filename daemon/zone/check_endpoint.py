@@ -172,7 +172,10 @@ def _check_devices(edit: Edit, problems: Problems) -> None:
             holder = holders.setdefault((node, namespace, device), path)
             if holder != path and path in late:
                 place = f"namespace {namespace}" if namespace else f"node {node}"
-                message = f"device {device} of {place} belongs to endpoint {holder}"
+                # The name of another tenant's endpoint is nobody else's business.
+                own = holder.partition("/")[0] == tenant
+                whose = f"endpoint {holder}" if own else "another tenant's endpoint"
+                message = f"device {device} of {place} belongs to {whose}"
                 problems.add(f"endpoint {path}: spec.attach.device", message, conflict=True)
 
 

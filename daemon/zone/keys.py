@@ -17,6 +17,11 @@ IDENTITY = f"{ROOT}identity"
 CERTIFICATES = f"{ROOT}cert/"
 #: `join/ID`: invitations of nodes.
 JOINS = f"{ROOT}join/"
+USERS = f"{ROOT}user/"
+TOKENS = f"{ROOT}token/"
+#: `members/T`: names of the tenant's users. Written with every one of them, compared by
+#: whoever deletes the tenant: nobody becomes operator of a later tenant of that name.
+MEMBERS = f"{ROOT}members/"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 

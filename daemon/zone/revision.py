@@ -71,6 +71,8 @@ class Pending(Model):
     seq: int
     deadline: float  # Unix time, seconds
     actor: str
+    #: Of the operator who applied it: then the revert leaves everybody else alone too.
+    tenant: str | None = None
 
 
 def record(changes: Iterable[Change]) -> tuple[Recorded, ...]:

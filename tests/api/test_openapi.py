@@ -20,6 +20,18 @@ ROUTES = {
     ("POST", "/v1/history/{seq}/confirm"),
     ("GET", "/v1/wait"),
     ("GET", "/v1/status"),
+    ("GET", "/v1/trial"),
+    ("GET", "/v1/whoami"),
+    ("GET", "/v1/audit"),
+    ("GET", "/v1/nodes/{node}/audit"),
+    ("GET", "/v1/users"),
+    ("GET", "/v1/users/{name}"),
+    ("POST", "/v1/users"),
+    ("PATCH", "/v1/users/{name}"),
+    ("DELETE", "/v1/users/{name}"),
+    ("GET", "/v1/tokens"),
+    ("POST", "/v1/tokens"),
+    ("DELETE", "/v1/tokens/{token}"),
     ("GET", "/v1/nodes/{node}/counters"),
     ("GET", "/v1/counters"),
     ("GET", "/v1/trial"),
@@ -64,7 +76,7 @@ async def test_every_operation_is_described_and_typed(api: Api) -> None:
         assert operation["tags"], place
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert "$ref" in schema, place
-        for code in ("403", "404", "409", "422", "503"):
+        for code in ("401", "403", "404", "409", "422", "503"):
             content = operation["responses"][code]["content"]["application/json"]
             assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}, place
         named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}

@@ -13,12 +13,14 @@ import pytest
 
 from daemon.model.manifest import read_manifests
 from daemon.model.object import Kind, Ref
+from daemon.model.user import AccessRole
 from daemon.reconcile.loop import Pace, Reconciler
 from daemon.reconcile.status import NodeStatus, State, status_key
 from daemon.responders.service import Responder
 from daemon.store.interface import Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
+from daemon.zone.users import create_user
 from tests.reconcile.conftest import FakeHost
 
 NODE = {"kind": "node", "name": "n1", "spec": {"vtep": "192.0.2.1"}}
@@ -199,6 +201,20 @@ async def test_a_revision_nobody_confirms_is_reverted(store: Store) -> None:
         await put(store, web("web-1"), confirm_s=1)
         await until(lambda: host.devices)
         await until(lambda: not host.devices, 6)
+
+
+async def test_a_revert_that_cannot_be_holds_up_no_other(store: Store) -> None:
+    await put(store, *ZONE)
+    host = FakeHost()
+    async with running(store, host) as reconciler:
+        await asyncio.wait_for(reconciler.ready.wait(), 5)
+        # Its tenant has a user by then, and so cannot go.
+        await put(store, {"kind": "tenant", "name": "kept"}, confirm_s=1)
+        await create_user(store, "ann", AccessRole.TENANT_OPERATOR, "kept", "", 0)
+        await put(store, web("web-1"), confirm_s=1)
+        await until(lambda: host.devices)
+        await until(lambda: not host.devices, 6)
+    assert await store.get("/plum/tenant/kept")
 
 
 async def test_flows_of_a_removed_endpoint_are_purged(store: Store) -> None:
