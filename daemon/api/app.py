@@ -9,8 +9,10 @@ from fastapi import Depends, FastAPI
 from daemon.api import (
     audits,
     changes,
+    elsewhere,
     errors,
     history,
+    membership,
     node,
     objects,
     tokens,
@@ -42,12 +44,14 @@ def create_app(backend: Backend, version: str) -> FastAPI:
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         responses=ERRORS,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(elsewhere.stay_or_go)],
     )
     app.state.backend = backend
     errors.install(app)
+    elsewhere.install(app)
     for module in (objects, changes, history, waiting, node, trials, users, tokens, audits):
         app.include_router(module.router)
+    app.include_router(membership.router)
     return app
 
 

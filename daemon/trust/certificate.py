@@ -18,6 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from daemon.trust.errors import TrustError
 
+Certificate = x509.Certificate
+PrivateKey = ec.EllipticCurvePrivateKey
+
 NODE_URI = re.compile(r"plum://([0-9a-f-]{36})/node/([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)")
 _PEM_END = b"-----END CERTIFICATE-----"
 
@@ -106,7 +109,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def named(certificate: x509.Certificate) -> tuple[str, str]:
+def named(certificate: x509.Certificate | x509.CertificateSigningRequest) -> tuple[str, str]:
     """(zone id, node) of a node's certificate, else TrustError."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
+from daemon.trust.certificate import Certificate, pem_of
 from daemon.trust.errors import TrustError
 from daemon.trust.folder import TrustFolder
 
@@ -26,6 +28,15 @@ def server_context(folder: TrustFolder, *, strangers: bool) -> ssl.SSLContext:
 def client_context(folder: TrustFolder) -> ssl.SSLContext:
     """For another node, whose name has to be given as server name. Raises TrustError."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, folder)
+
+
+def newcomer_context(authorities: Sequence[Certificate]) -> ssl.SSLContext:
+    """For a machine without certificate: trusts these authorities and nobody else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(cadata=pem_of(*authorities).decode())
+    return context
 
 
 def _context(protocol: ssl._SSLMethod, folder: TrustFolder) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 
@@ -44,6 +45,7 @@ class Member:
         self.credentials = credentials
         self.store = store
         self.roster = Roster(store)
+        self.rotation = asyncio.Event()  # a new certificate is wanted now
         self._nodes = nodes
 
     @property
