@@ -6,13 +6,14 @@ READY := .venv/plum-ready
 BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h) bpf/compile.py bpf/generate_abi.py
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bpf bench clean test-clean packages test-packages bpffs
+.PHONY: help demo test lint bpf deb bench clean test-clean packages test-packages bpffs
 help:
 	@echo "make demo        a zone of three nodes on this machine, and what it can do"
 	@echo "make test        lint and all tests"
 	@echo "make lint        ruff, mypy, clang-format, each BPF header by itself"
 	@echo "make bpf         compile the BPF programs, generate daemon/abi.py"
 	@echo "make bench       measure against other ways to do it (ARGS=--quick)"
+	@echo "make deb         the Debian package, in build/deb/"
 	@echo "make test-clean  make test and make demo on a bare Debian 12"
 	@echo "make clean       remove what these made, the sandbox first"
 
@@ -32,6 +33,9 @@ lint: test-packages $(READY) bpf
 bpf: packages
 	$(PYTHON) bpf/compile.py
 	$(PYTHON) bpf/generate_abi.py
+
+deb: packages $(READY)
+	packaging/deb/build.sh $(PY) build/deb
 
 bench: test-packages $(READY) bpf bpffs
 	$(MAKE) -C bench/load

@@ -25,6 +25,12 @@ _plumctl() {
                 "rollback") verb="rollback" ;;
                 "endpoint create") verb="endpoint create" ;;
                 "endpoint delete") verb="endpoint delete" ;;
+                "node cordon") verb="node cordon" ;;
+                "node uncordon") verb="node uncordon" ;;
+                "node drain") verb="node drain" ;;
+                "node remove") verb="node remove" ;;
+                "zone backup") verb="zone backup" ;;
+                "zone restore") verb="zone restore" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
@@ -46,6 +52,8 @@ _plumctl() {
                 "sandbox node") verb="sandbox node" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
+                "node") group="node " ;;
+                "zone") group="zone " ;;
                 "policy") group="policy " ;;
                 "user") group="user " ;;
                 "token") group="token " ;;
@@ -61,11 +69,13 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
+            "node ") _plumctl_words "cordon uncordon drain remove" ;;
+            "zone ") _plumctl_words "backup restore" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -157,6 +167,20 @@ _plumctl_flag() {
         "endpoint delete:--timeout") expect='-' ;;
         "endpoint delete:-o" | "endpoint delete:--output") expect='=FORMAT' ;;
         "endpoint delete:--socket") expect='@file' ;;
+        "node cordon:-o" | "node cordon:--output") expect='=FORMAT' ;;
+        "node cordon:--socket") expect='@file' ;;
+        "node uncordon:-o" | "node uncordon:--output") expect='=FORMAT' ;;
+        "node uncordon:--socket") expect='@file' ;;
+        "node drain:--timeout") expect='-' ;;
+        "node drain:--socket") expect='@file' ;;
+        "node remove:-o" | "node remove:--output") expect='=FORMAT' ;;
+        "node remove:--socket") expect='@file' ;;
+        "zone backup:--store") expect='-' ;;
+        "zone backup:--socket") expect='@file' ;;
+        "zone restore:--store") expect='-' ;;
+        "zone restore:--timeout") expect='-' ;;
+        "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
+        "zone restore:--socket") expect='@file' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -239,6 +263,12 @@ _plumctl_flags() {
         "rollback") flags="--wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
         "endpoint create") flags="--bridge --node --tenant -t --domain -d --netns --device --tap --veth --dhcp --address --mac --label --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
+        "node cordon") flags="-o --output --no-headers --socket --help -h" ;;
+        "node uncordon") flags="-o --output --no-headers --socket --help -h" ;;
+        "node drain") flags="--delete-endpoints --yes -y --timeout --socket --help -h" ;;
+        "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
+        "zone backup") flags="--force --store --socket --help -h" ;;
+        "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -273,6 +303,12 @@ _plumctl_places() {
         "rollback") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
+        "node cordon") places='node' ;;
+        "node uncordon") places='node' ;;
+        "node drain") places='node' ;;
+        "node remove") places='node' ;;
+        "zone backup") places='@file' ;;
+        "zone restore") places='@file' ;;
         "user create") places='-' ;;
         "user get") places='-' ;;
         "user set") places='-' ;;

@@ -194,6 +194,82 @@ _plumctl_endpoint_delete() {
         '1:argument:{_plumctl_objects endpoint}'
 }
 
+_plumctl_node_cordon() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_uncordon() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_drain() {
+    _arguments -s \
+        '--delete-endpoints[Delete the endpoints that are there.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--timeout[How long to wait.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_remove() {
+    _arguments -s \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_zone_backup() {
+    _arguments -s \
+        '--force[Replace the file if it exists.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
+_plumctl_zone_restore() {
+    _arguments -s \
+        '--replace[In place of the zone that the store holds.]' \
+        '--other-zone[Also the backup of another zone.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '--wait[Return when every node has programmed it.]' \
+        '-w[Return when every node has programmed it.]' \
+        '--timeout[How long --wait waits.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
 _plumctl_drops() {
     _arguments -s \
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
@@ -445,6 +521,40 @@ _plumctl_endpoint() {
     fi
 }
 
+_plumctl_node() {
+    local -a commands
+    commands=(
+        'cordon:Place no new endpoints on a node. Those that are there stay and work.'
+        'uncordon:Let endpoints be placed on a node again.'
+        'drain:Cordon a node, then wait until no endpoints are on it.'
+        'remove:Take a node out of the zone. Refused while endpoints are on it.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_node_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_node_$verb
+    fi
+}
+
+_plumctl_zone() {
+    local -a commands
+    commands=(
+        'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
+        'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_zone_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_zone_$verb
+    fi
+}
+
 _plumctl_policy() {
     local -a commands
     commands=(
@@ -536,6 +646,8 @@ _plumctl() {
         'history:List applied revisions, or show one.'
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
+        'node:Empty nodes and take them out of the zone.'
+        'zone:Back the zone up and restore it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -49,6 +50,7 @@ EXIT_NOT_ROOT = 77  # sysexits.h: EX_NOPERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    faulthandler.enable()  # a watchdog's SIGABRT leaves the stacks of all threads
     options = parse(sys.argv[1:] if arguments is None else arguments)
     logs.set_up(options.node, options.log_level)
     if os.geteuid() != 0:

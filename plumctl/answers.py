@@ -172,3 +172,24 @@ class NodeStatus:
     exceptions: tuple[Exceptional, ...]
     repairs: tuple[Document, ...]
     document: Document = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    keys: int  # in the backup
+    written: int
+    deleted: int
+    revision: int
+    document: Document = field(repr=False)
+
+    @classmethod
+    def read(cls, document: Document) -> Restored:
+        return cls(
+            keys=int(document["keys"]),
+            written=int(document["written"]),
+            deleted=int(document["deleted"]),
+            revision=int(document["revision"]),
+            document=document,
+        )

@@ -37,6 +37,8 @@ COMMANDS = {
     "history": Command("history", "List applied revisions, or show one."),
     "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
+    "node": Command("node", "Empty nodes and take them out of the zone."),
+    "zone": Command("zone", "Back the zone up and restore it."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),

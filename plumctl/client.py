@@ -13,11 +13,23 @@ from urllib.parse import quote, urlencode
 
 from plumctl import access_answers
 from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
-from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
+from plumctl.answers import (
+    Applied,
+    Counters,
+    Document,
+    Listing,
+    NodeStatus,
+    Restored,
+    Revision,
+    View,
+    Waited,
+)
 from plumctl.errors import ExitCode, PlumError, Problem
 
 #: Seconds the daemon may take to answer anything but a wait.
 ANSWER_TIMEOUT_S = 30.0
+#: The same for what reads or writes the whole zone.
+ZONE_TIMEOUT_S = 600.0
 
 _EXIT_BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: ExitCode.NO_PERMISSION,
@@ -172,6 +184,39 @@ class Client:
         route = f"/v1/nodes/{quote(node, safe='')}/audit" if node else "/v1/audit"
         return self._ask("GET", route, AuditLines.read, query=wanted)
 
+    # Nodes
+
+    def cordon(self, node: str, *, cordoned: bool) -> Applied:
+        verb = "cordon" if cordoned else "uncordon"
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
+
+    def remove_node(self, node: str) -> Applied:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/remove", Applied.read, body={})
+
+    def node_endpoints(self, node: str) -> tuple[str, ...]:
+        """Paths of the endpoints placed on the node."""
+        route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
+        return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
+
+    # Zone
+
+    def backup(self) -> bytes:
+        """The lines of a backup file."""
+        return self._ask(
+            "POST", "/v1/zone/backup", bytes, lines=b"", timeout_s=ZONE_TIMEOUT_S, raw_answer=True
+        )
+
+    def restore(self, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
+        query = {"replace": str(replace).lower(), "other_zone": str(other_zone).lower()}
+        return self._ask(
+            "POST",
+            "/v1/zone/restore",
+            Restored.read,
+            query=query,
+            lines=lines,
+            timeout_s=ZONE_TIMEOUT_S,
+        )
+
     def _ask(
         self,
         method: str,
@@ -180,7 +225,9 @@ class Client:
         *,
         query: Mapping[str, str | None] | None = None,
         body: object | None = None,
+        lines: bytes | None = None,
         timeout_s: float | None = None,
+        raw_answer: bool = False,
     ) -> A:
         given = {key: value for key, value in (query or {}).items() if value is not None}
         target = f"{route}?{urlencode(given)}" if given else route
@@ -191,6 +238,9 @@ class Client:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        elif lines is not None:
+            payload = lines
+            headers["Content-Type"] = "application/jsonl"
         connection = _UnixConnection(self.socket_path, timeout_s or self._timeout_s)
         try:
             connection.request(method, target, payload, headers)
@@ -207,9 +257,11 @@ class Client:
         finally:
             connection.close()
         try:
+            if raw_answer and status < 400:
+                return read(raw)
             document = json.loads(raw) if raw else None
             if status >= 400:
-                raise _refused(status, document)
+                raise refused(status, document)
             return read(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlumError(
@@ -240,7 +292,8 @@ class Client:
         )
 
 
-def _refused(status: int, document: Any) -> PlumError:
+def refused(status: int, document: Any) -> PlumError:
+    """The error that a document of the API tells of."""
     error = document.get("error") if isinstance(document, dict) else None
     error = error if isinstance(error, dict) else {}
     exit_code = _EXIT_BY_STATUS.get(HTTPStatus(status), ExitCode.FAILED)

@@ -69,6 +69,7 @@ _NODE: Sequence[Column[View]] = (
     Column("VTEP", lambda view: str(view.spec.get("vtep") or "")),
     Column("MTU", lambda view: number(view.spec.get("underlay_mtu") or 1500), right=True),
     Column("ROLES", lambda view: ",".join(view.spec.get("roles") or ("edge",))),
+    Column("CORDONED", lambda view: "yes" if view.allocated.get("cordoned") else "no"),
     *_STATE,
     Column("LABELS", lambda view: labels_text(view.spec.get("labels") or {}), wide=True),
 )

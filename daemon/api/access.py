@@ -32,6 +32,8 @@ READ_METHODS = frozenset({"GET", "HEAD"})
 
 #: Of a request. A zone of 50,000 endpoints as one manifest has a quarter of this.
 MAX_BODY_BYTES = 64 << 20
+#: Of a backup that is restored: history is in it too. Only administrators get to send one.
+MAX_BACKUP_BYTES = 1 << 30
 
 
 async def authorize(request: Request) -> None:
@@ -60,16 +62,18 @@ def _hint(operation: str, principal: Principal) -> str:
     return f"as {principal.role} you may not; {' or '.join(able)} may (plumctl whoami)"
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(scope: Scope, receive: Receive) -> Receive:
     """Raises HTTPException when a body is larger than anybody needs."""
+    restores = scope["path"] == "/v1/zone/restore"
+    most_bytes = MAX_BACKUP_BYTES if restores else MAX_BODY_BYTES
     seen_bytes = 0
 
     async def counted() -> Message:
         nonlocal seen_bytes
         message = await receive()
         seen_bytes += len(message.get("body", b""))
-        if seen_bytes > MAX_BODY_BYTES:
-            detail = f"a request has at most {MAX_BODY_BYTES} bytes: send it in parts"
+        if seen_bytes > most_bytes:
+            detail = f"a request has at most {most_bytes} bytes: send it in parts"
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         return message
 
@@ -148,7 +152,7 @@ class AccessControl:
             await send(message)
 
         try:
-            await self._app(scope, _limited(receive), observed)
+            await self._app(scope, _limited(scope, receive), observed)
         finally:
             if not answered:
                 self._record_if_due(scope, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -295,3 +295,16 @@ class InvitationAnswer(Answer):
 class Rotated(Answer):
     node: str
     certificate_expires: str = Field(description="RFC 3339")
+
+
+class NodeEndpoints(Answer):
+    node: str
+    cordoned: bool = Field(description="No new ones are placed there")
+    endpoints: tuple[str, ...] = Field(description="Their paths")
+
+
+class Restored(Answer):
+    keys: int = Field(description="In the backup")
+    written: int
+    deleted: int
+    revision: int = Field(description="Of the store: wait for this one")

@@ -12,6 +12,7 @@ from daemon.api import (
     elsewhere,
     errors,
     history,
+    lifecycle,
     membership,
     node,
     objects,
@@ -19,6 +20,7 @@ from daemon.api import (
     trials,
     users,
     waiting,
+    zone,
 )
 from daemon.api.access import AccessControl, authorize
 from daemon.api.answers import ErrorAnswer
@@ -49,7 +51,9 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     app.state.backend = backend
     errors.install(app)
     elsewhere.install(app)
-    for module in (objects, changes, history, waiting, node, trials, users, tokens, audits):
+    for module in (
+        objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
+    ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(membership.router)
     return app

@@ -46,6 +46,13 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "status":          (_ALL, _OWN, _ALL, _ALL),
     "node_counters":   (_ALL, _OWN, _ALL, _ALL),
     "zone_counters":   (_ALL, _OWN, _ALL, _ALL),
+    # Whoever names a node's endpoints names every tenant's.
+    "node_endpoints":  (_ALL, _NO,  _ALL, _ALL),
+    "cordon":          (_NO,  _NO,  _ALL, _NO),
+    "uncordon":        (_NO,  _NO,  _ALL, _NO),
+    "remove_node":     (_NO,  _NO,  _ALL, _NO),
+    "backup":          (_NO,  _NO,  _ALL, _NO),
+    "restore":         (_NO,  _NO,  _ALL, _NO),
     "whoami":          (_ALL, _ALL, _ALL, _ALL),
     "invite_node":     (_NO,  _NO,  _ALL, _NO),
     "rotate_node":     (_NO,  _NO,  _ALL, _NO),

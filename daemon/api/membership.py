@@ -147,5 +147,5 @@ async def _ask_to_rotate(backend: Backend, node: str) -> None:
 def _member(backend: Backend) -> Member:
     if backend.member is None:
         hint = "make one: plumctl zone init; or join one: plumctl node join TOKEN"
-        raise ZoneError("this node is in no zone", hint, code=CONFLICT)
+        raise ZoneError("this node is in no zone", hint)
     return backend.member

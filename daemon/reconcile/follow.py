@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import CompactedError, Store, StoreError
-from daemon.zone.keys import OBJECT_PREFIXES
-from daemon.zone.read import advance, read_snapshot
+from daemon.zone.keys import OBJECT_PREFIXES, RESTORE
+from daemon.zone.read import advance
+from daemon.zone.restoring import begins, read_whole
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,17 @@ async def follow(
     nothing is received, so the last state stays; `failed` is told why."""
     while True:
         try:
-            snapshot = await read_snapshot(store)
+            snapshot = await read_whole(store)
             receive(snapshot)
-            async for batch in store.watch(OBJECT_PREFIXES, snapshot.revision):
+            async for batch in store.watch((*OBJECT_PREFIXES, RESTORE), snapshot.revision):
+                if begins(batch):
+                    break  # the last state stays until it is done
                 snapshot = advance(snapshot, batch)
                 receive(snapshot)
-            log.warning("the watch ended, listing again", extra={"step": "watch"})
+            else:
+                log.warning("the watch ended, listing again", extra={"step": "watch"})
+                await asyncio.sleep(retry_s)
+            continue
         except CompactedError:
             log.info("watched history is gone, listing again", extra={"step": "watch"})
             continue

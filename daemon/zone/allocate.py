@@ -55,8 +55,9 @@ def _allocate_nodes(edit: Edit) -> dict[str, Node]:
         before = edit.current.nodes.get(path)
         wish = edit.prefer.get(Ref(kind=Kind.NODE, name=path))
         if before is not None:
-            number = before.id
-        elif isinstance(wish, Node) and wish.id not in used:
+            made[path] = before.model_copy(update={"spec": edit.nodes[path]})
+            continue
+        if isinstance(wish, Node) and wish.id not in used:
             number = wish.id
         else:
             number = next(number for number in free if number not in used)

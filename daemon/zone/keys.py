@@ -22,6 +22,8 @@ TOKENS = f"{ROOT}token/"
 #: `members/T`: names of the tenant's users. Written with every one of them, compared by
 #: whoever deletes the tenant: nobody becomes operator of a later tenant of that name.
 MEMBERS = f"{ROOT}members/"
+#: There while the zone is being restored (see `restoring`).
+RESTORE = f"{ROOT}restore"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 

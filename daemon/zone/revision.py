@@ -18,6 +18,9 @@ class Verb(StrEnum):
     DELETE = "delete"
     ROLLBACK = "rollback"
     REVERT = "revert"  # a change that nobody confirmed
+    CORDON = "cordon"
+    UNCORDON = "uncordon"
+    REMOVE = "remove"  # a node
 
 
 class Recorded(Model):

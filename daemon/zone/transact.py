@@ -22,9 +22,10 @@ from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.zone.check_zone import names
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, Problems, ZoneError
-from daemon.zone.keys import ZONE, confirm_key, history_key, object_key
+from daemon.zone.keys import RESTORE, ZONE, confirm_key, history_key, object_key
 from daemon.zone.plan import Change, Plan
 from daemon.zone.read import decode, encode, read_current, remember, replaced
+from daemon.zone.restoring import check_not_restoring
 from daemon.zone.revision import Pending, Revision, Verb, record
 from daemon.zone.users import members
 
@@ -102,7 +103,12 @@ async def transact(
         unused = await _check_no_members(store, effective)
         if dry_run or not (effective or work.writes):
             return Result(None, state.snapshot.revision, work.plan.changes)
-        compares = (Compare(ZONE, state.mod_revision), *work.compares, *unused)
+        compares = (
+            Compare(ZONE, state.mod_revision),
+            Compare(RESTORE, 0),
+            *work.compares,
+            *unused,
+        )
         writes: list[Put | Delete] = [*work.writes]
         seq, counters = work.plan.counters.seq, b""
         if effective:
@@ -128,6 +134,7 @@ async def transact(
             if effective:
                 _remember(store, state.snapshot, committed.revision, counters, effective)
             return Result(seq if effective else None, committed.revision, work.plan.changes)
+        await check_not_restoring(store)
         await asyncio.sleep(random.uniform(0, min(0.002 * 2 ** min(attempt, 10), MAX_PAUSE_S)))
     raise ZoneError(
         f"others changed the zone {ATTEMPTS} times while this was being prepared",

@@ -7,6 +7,7 @@ the viewer, for acme's operator, for the administrator and for a node.
     nothing   as if there were no such thing: exactly the answer for one that does not exist
     changes   200, and the store is not as before
     told      403, naming what is not the caller's; the store is as before
+    invalid   422: allowed, but what was sent is no good; the store is as before
     refused   403 before anything is looked at; the store is as before
 
 Whatever a tenant operator is answered, no name or text of the other tenant is in it.
@@ -20,6 +21,7 @@ from typing import Any
 from tests.access.world import DOMAIN, ENDPOINTS, SECRET, domain
 
 SEES, NOTHING, CHANGES, TOLD, REFUSED = "sees", "nothing", "changes", "told", "refused"
+INVALID = "invalid"
 
 Outcomes = tuple[str, str, str, str]  # viewer, tenant-operator, zone-admin, node
 
@@ -43,12 +45,13 @@ class Promise:
     other_outcomes: Outcomes
 
 
-READ = (SEES, SEES, SEES, REFUSED)
-READ_OTHER = (SEES, NOTHING, SEES, REFUSED)
+READ = (SEES, SEES, SEES, SEES)
+READ_OTHER = (SEES, NOTHING, SEES, SEES)
 #: A list that holds both tenants' is asked for once; the operator's copy lacks zeta's.
 LIST_OTHER = READ_OTHER
 WRITE = (REFUSED, CHANGES, CHANGES, REFUSED)
 ADMIN = (REFUSED, REFUSED, CHANGES, REFUSED)
+ADMIN_SEES = (REFUSED, REFUSED, SEES, REFUSED)
 LOOK = (REFUSED, SEES, SEES, REFUSED)
 LOOK_OTHER = (REFUSED, NOTHING, SEES, REFUSED)
 WRITE_OTHER = (REFUSED, TOLD, CHANGES, REFUSED)
@@ -86,6 +89,11 @@ def counted(target: str) -> Promise:
 def audited(target: str, outcomes: Outcomes) -> Promise:
     """What lines each one is shown: test_audit.py."""
     request = Request("GET", target, shows="items")
+    return Promise(request, outcomes, request, outcomes)
+
+
+def both(request: Request, outcomes: Outcomes) -> Promise:
+    """What concerns no tenant, or all of them."""
     return Promise(request, outcomes, request, outcomes)
 
 
@@ -263,6 +271,29 @@ PROMISES: dict[str, list[Promise]] = {
     ],
     "zone_audit": [audited("/v1/audit", LOOK)],
     "node_audit": [audited("/v1/nodes/n1/audit", (REFUSED, SEES, SEES, SEES))],
+    "node_endpoints": [
+        Promise(
+            Request("GET", "/v1/nodes/n1/endpoints", shows="web-1"),
+            (SEES, REFUSED, SEES, SEES),
+            Request("GET", "/v1/nodes/n1/endpoints", shows=ENDPOINTS["zeta"][0]),
+            (SEES, REFUSED, SEES, SEES),
+        )
+    ],
+    # In a zone: tests/trust.
+    "zone": [both(Request("GET", "/v1/zone"), (INVALID, REFUSED, INVALID, INVALID))],
+    "invite_node": [
+        both(Request("POST", "/v1/joins", {"node": "n9"}), (REFUSED, REFUSED, INVALID, REFUSED))
+    ],
+    "rotate_node": [
+        both(Request("POST", "/v1/nodes/n1/rotate", {}), (REFUSED, REFUSED, INVALID, REFUSED))
+    ],
+    "cordon": [both(Request("POST", "/v1/nodes/n1/cordon", {}), ADMIN)],
+    "uncordon": [both(Request("POST", "/v1/nodes/n1/uncordon", {}), ADMIN_SEES)],
+    "remove_node": [both(Request("POST", "/v1/nodes/n2/remove", {}), ADMIN)],
+    "backup": [both(Request("POST", "/v1/zone/backup", {}, shows="web-1"), ADMIN_SEES)],
+    "restore": [
+        both(Request("POST", "/v1/zone/restore", {}), (REFUSED, REFUSED, INVALID, REFUSED))
+    ],
     "trial": [Promise(trial("acme"), READ, trial("zeta"), READ_OTHER)],
     "status": [counted("/v1/status")],
     "node_counters": [counted("/v1/nodes/n1/counters")],

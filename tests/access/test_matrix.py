@@ -15,6 +15,7 @@ from daemon.api.backend import Backend
 from daemon.api.matrix import PRIVILEGED, ROLES, TABLE
 from tests.access.promises import (
     CHANGES,
+    INVALID,
     NOTHING,
     PROMISES,
     REFUSED,
@@ -64,6 +65,8 @@ async def test_cell(
     if outcome == SEES:
         assert answer.status == 200, answer
         assert request_.shows is None or request_.shows in answer.text
+    elif outcome == INVALID:
+        assert answer.status == 422, answer
     elif outcome == NOTHING:
         await _check_nothing(world, role, request_, answer)
     elif outcome in (TOLD, REFUSED):

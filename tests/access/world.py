@@ -251,7 +251,8 @@ def _request(path: Path, method: str, target: str, body: object, headers: dict[s
         connection.request(method, target, payload, headers)
         response = connection.getresponse()
         text = response.read().decode()
-        return Answer(response.status, json.loads(text) if text else None, text)
+        is_json = response.getheader("Content-Type") == "application/json"
+        return Answer(response.status, json.loads(text) if is_json else None, text)
     finally:
         connection.close()
 

@@ -17,9 +17,12 @@ from daemon.model.user import AccessRole
 from daemon.reconcile.loop import Pace, Reconciler
 from daemon.reconcile.status import NodeStatus, State, status_key
 from daemon.responders.service import Responder
-from daemon.store.interface import Store, StoreError
+from daemon.store.interface import Delete, Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
+from daemon.zone.backup import restore, take
+from daemon.zone.keys import RESTORE, object_key
+from daemon.zone.restoring import Mark
 from daemon.zone.users import create_user
 from tests.reconcile.conftest import FakeHost
 
@@ -260,3 +263,21 @@ async def test_next_hops_are_asked_for_at_once_and_soon_again_until_found(store:
         await put(store, {"kind": "node", "name": "n9", "spec": {"vtep": "192.0.2.9"}})
         await until(lambda: "192.0.2.9" in map(str, host.refreshed[-1].values()), 1)
         assert len(host.refreshed) <= seen + 2
+
+
+async def test_half_a_restore_is_not_looked_at(store: Store) -> None:
+    await put(store, *ZONE, web("web-1"))
+    _, items = await take(store, "1")
+    backup = {item.key: item.value for item in items}
+    await put(store, web("web-2"))
+    async with running(store, FakeHost()) as node:
+        await until(lambda: len(node.snapshot.endpoints) == 2)
+        mark = Mark(actor="test", started="now", keys=1).model_dump_json().encode()
+        domain = object_key(Ref.parse(Kind.DOMAIN, "acme/shop"))
+        await store.commit([], [Put(RESTORE, mark)])
+        await store.commit([], [Delete(domain)])  # as it may be in the middle of one
+        await asyncio.sleep(0.3)
+        assert "acme/shop" in node.snapshot.domains
+        await restore(store, backup, actor="test", replace=True)
+        await until(lambda: len(node.snapshot.endpoints) == 1)
+        assert "acme/shop" in node.snapshot.domains
