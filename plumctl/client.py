@@ -68,12 +68,19 @@ class Client:
     """One daemon, by the path of its socket. Every method is one request."""
 
     def __init__(
-        self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S, token: str | None = None
+        self,
+        socket_path: str,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        token: str | None = None,
+        node: str | None = None,
     ) -> None:
-        """`token`: shown with every request; without one the socket tells who asks."""
+        """`token`: shown with every request; without one the socket tells who asks.
+        `node`: the one that is to answer, reached through the daemon."""
         self.socket_path = socket_path
         self._timeout_s = timeout_s
         self._token = token
+        self._node = node
 
     # Objects
 
@@ -198,7 +205,16 @@ class Client:
         route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
         return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
 
+    def rotate(self, node: str) -> Document:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/rotate", dict, body={})
+
+    def invite(self, body: Document) -> Document:
+        return self._ask("POST", "/v1/joins", dict, body=body)
+
     # Zone
+
+    def zone(self) -> Document:
+        return self._ask("GET", "/v1/zone", dict)
 
     def backup(self) -> bytes:
         """The lines of a backup file."""
@@ -234,6 +250,8 @@ class Client:
         headers = {"Accept": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
+        if self._node is not None:
+            headers["Plum-Node"] = self._node
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()

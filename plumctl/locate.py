@@ -11,6 +11,8 @@ from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
 
 DEFAULT_SOCKET = "/run/plum/plumd.sock"
+#: Not PLUM_NODE: that one tells plumd its own name.
+NODE_VARIABLE = "PLUM_ASK_NODE"
 
 
 def socket_path(given: str | None = None) -> str:
@@ -25,10 +27,12 @@ def socket_path(given: str | None = None) -> str:
 
 
 def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
-    """With the token of $PLUM_TOKEN_FILE, which --token-file sets, if there is one."""
+    """With the token of $PLUM_TOKEN_FILE, which --token-file sets, if there is one; for the
+    node that --node names."""
     file = os.environ.get(token_file.VARIABLE)
     token = token_file.read(file) if file else None
-    return Client(socket_path(given), timeout_s=timeout_s, token=token)
+    node = os.environ.get(NODE_VARIABLE)
+    return Client(socket_path(given), timeout_s=timeout_s, token=token, node=node)
 
 
 def _first_sandbox_socket() -> Path | None:
