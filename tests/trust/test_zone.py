@@ -19,6 +19,7 @@ from daemon.trust.certificate import new_key, request
 from daemon.trust.contexts import client_context, newcomer_context
 from daemon.trust.folder import Trust, TrustFolder
 from daemon.trust.invitation import JoinRecord, read_invitation
+from plumctl.errors import PlumError
 from tests.trust.world import World, until
 
 pytestmark = pytest.mark.privileged
@@ -211,44 +212,42 @@ def test_a_token_is_good_once_and_for_what_it_says(world: World) -> None:
     invitation = read_invitation(token)
 
     taken = world.join("n4", token, "--vtep", world.address("n2"))
-    assert taken.code != 0
+    assert taken.code == 1, taken
     assert "192.0.2.2 is the VTEP of node n2" in taken.err
-    missing = world.join("n4", token)
-    assert "needs a VTEP" in missing.err
+    assert "needs a VTEP" in world.refused("n4", token)
 
     # Another zone's directors could say anything: believed is who shows the right authority.
     other = invitation.model_copy(update={"authority": "00" * 32}).text()
-    assert "another zone's authority" in world.join("n4", other, "--vtep", "192.0.2.4").err
+    assert "another zone's authority" in world.refused("n4", other, "192.0.2.4")
     wrong = invitation.model_copy(update={"secret": "00" * 32}).text()
-    refused = world.join("n4", wrong, "--vtep", "192.0.2.4")
-    assert "not valid" in refused.err
-    assert "plumctl node token" in refused.err
+    refused = world.refused("n4", wrong, "192.0.2.4")
+    assert "not valid" in refused
+    assert "plumctl node token" in refused
     line = [line for line in world.audited("n1") if line["operation"] == "join"][-1]
     assert line["outcome"] == "refused"
-    assert "not all of it" in world.join("n4", token[: len(token) // 2]).err
+    assert "not all of it" in world.refused("n4", token[: len(token) // 2])
     assert state(world) == before
     assert not world.folder("n4").path.exists()
 
 
 def test_name_in_use_and_replayed_and_expired_tokens_are_refused(world: World) -> None:
-    named = world.plumctl("n1", "node", "token", "n2")
-    assert named.code != 0
-    assert "already" in named.err
-    token = world.invite("n5", "--vtep", "192.0.2.5", "--ttl", "2m")
+    with pytest.raises(PlumError, match="n2 is a node of this zone already"):
+        world.invite("n2")
+    token = world.invite("n5", vtep="192.0.2.5", life_s=120)
     joined = world.join("n4", token)  # the machine is n4's; its name is what the token says
     assert joined.code == 0, joined
     assert world.folder("n4").read().node == "n5"
-    assert "in a zone already" in world.join("n4", token).err
+    assert "in a zone already" in world.refused("n4", token)
+    world.folder("n4").path.rename(world.state_dir("n4") / "left")
     before = state(world)
-    replayed = world.join("n4", token, "--again")
-    assert "was used" in replayed.err
+    assert "was used" in world.refused("n4", token)
     assert state(world) == before
     assert world.client().remove_node("n5").changes
 
-    late = world.invite("n6", "--vtep", "192.0.2.6")
+    late = world.invite("n6", vtep="192.0.2.6")
     _expire(world, read_invitation(late).id)
     before = state(world)
-    assert "has expired" in world.join("n4", late).err
+    assert "has expired" in world.refused("n4", late)
     assert state(world) == before
 
 
@@ -265,7 +264,7 @@ def _expire(world: World, token_id: str) -> None:
 
 
 def test_the_private_key_stays_and_the_token_holds_no_node_key(world: World) -> None:
-    token = world.invite("n7", "--vtep", "192.0.2.7")
+    token = world.invite("n7", vtep="192.0.2.7")
     body = token.removeprefix("plumjoin_")
     told = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
     assert "PRIVATE" not in told
@@ -314,7 +313,7 @@ def test_a_change_from_elsewhere_needs_a_token_and_reaches_a_living_director(
         assert line["source"].endswith("node n3")
         world.kill("n2")
         before = state(world)
-        gone = world.plumctl("n3", "delete", "tenant", "acme", "--yes", PLUM_TOKEN_FILE=str(file))
+        gone = world.plumctl("n3", "delete", "tenant", "acme", PLUM_TOKEN_FILE=str(file))
         assert gone.code != 0
         assert "nothing was changed" in gone.err, gone
         assert state(world) == before

@@ -6,6 +6,7 @@ them here does so from inside a node's namespace, over the underlay.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,14 +18,20 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
+from daemon.api.joining import join
 from daemon.drivers.netns import entered
 from daemon.trust.contexts import PORT
+from daemon.trust.errors import TrustError
 from daemon.trust.folder import TrustFolder
+from daemon.trust.invitation import read_invitation
 from plumctl.client import Client
 from plumctl.sandbox import fabric, process, zone
 from plumctl.sandbox.layout import NETNS_DIR, Layout, vtep
@@ -98,13 +105,24 @@ class World:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    def invite(self, node: str, *arguments: str) -> str:
-        ran = self.plumctl("n1", "node", "token", node, *arguments)
-        assert ran.code == 0, ran
-        return ran.out.strip()
+    def invite(self, node: str, *roles: str, **more: object) -> str:
+        body = {"node": node, "roles": roles or ["edge"], **more}
+        return str(self.client().invite(body)["token"])
 
     def join(self, node: str, token: str, *arguments: str) -> Ran:
         return self.plumctl(node, "node", "join", "-", *arguments, stdin=token)
+
+    def refused(self, node: str, token: str, vtep: str | None = None) -> str:
+        """What the machine is told that wants to join; without the start of a process."""
+        address = ip_address(vtep) if vtep else None
+
+        def attempt() -> None:
+            invitation = read_invitation(token)
+            asyncio.run(join(self.folder(node), invitation, address, None, time.time()))
+
+        with entered(self.namespace(node)), pytest.raises(TrustError) as caught:
+            attempt()
+        return f"{caught.value.message}; {caught.value.hint}"
 
     def start(self, *nodes: str) -> None:
         for node in nodes:
@@ -184,28 +202,31 @@ class World:
         return [line.split()[3] for line in listed.splitlines()]
 
 
-def make(nodes: Sequence[str] = NODES, extra: int = 1) -> Iterator[World]:
-    """The zone, and `extra` machines beside it that are in none."""
+def make() -> Iterator[World]:
+    """The zone, and a machine n4 beside it that is in none."""
     layout = Layout(NAME)
     zone.down(layout, str)
-    machines = (*nodes, *(f"n{len(nodes) + index}" for index in range(1, extra + 1)))
     world = World(layout)
     try:
         layout.run_dir.mkdir(mode=0o750, parents=True)
         layout.store_dir.mkdir(mode=0o750, parents=True)
         fabric.ensure_bpffs()
-        fabric.build(layout, fabric.Fabric(machines, 4, 1500))
+        fabric.build(layout, fabric.Fabric((*NODES, "n4"), 4, 1500))
         first = world.plumctl(
             "n1", "zone", "init", "--node", "n1", "--vtep", "192.0.2.1", "--store", world.store
         )
         assert first.code == 0, first
         world.start("n1")
-        roles = {"n2": ("--role", "director", "--role", "edge")}
-        for node in nodes[1:]:
-            token = world.invite(node, "--vtep", world.address(node), *roles.get(node, ()))
+        made = world.plumctl(
+            *("n1", "node", "token", "n2", "--vtep", world.address("n2")),
+            *("--role", "director", "--role", "edge"),
+        )
+        assert made.code == 0, made
+        tokens = {"n2": made.out, "n3": world.invite("n3", vtep=world.address("n3"))}
+        for node, token in tokens.items():
             joined = world.join(node, token)
             assert joined.code == 0, joined
-        world.start(*nodes[1:])
+        world.start(*NODES[1:])
         client = world.client()
         client.create_user("boss", "zone-admin", None, "")
         world.token = client.create_token("boss", 3600, "").secret
