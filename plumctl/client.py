@@ -83,6 +83,13 @@ class Client(Asker):
             "GET", "/v1/wait", _waited, query=query, timeout_s=timeout_s + ANSWER_TIMEOUT_S
         )
 
+    def mesh(self, node: str | None = None) -> Document:
+        """`nodes`: the answer of one node, or of all."""
+        if node is None:
+            return self._ask("GET", "/v1/mesh", dict)
+        route = f"/v1/nodes/{quote(node, safe='')}/mesh"
+        return self._ask("GET", route, lambda answer: {"nodes": {answer["node"]: answer}})
+
     def status(self) -> NodeStatus:
         return self._ask("GET", "/v1/status", _status)
 
@@ -151,7 +158,16 @@ class Client(Asker):
         route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
         return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
 
+    def rotate(self, node: str) -> Document:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/rotate", dict, body={})
+
+    def invite(self, body: Document) -> Document:
+        return self._ask("POST", "/v1/joins", dict, body=body)
+
     # Zone
+
+    def zone(self) -> Document:
+        return self._ask("GET", "/v1/zone", dict)
 
     def backup(self) -> bytes:
         """The lines of a backup file."""

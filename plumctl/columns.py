@@ -70,7 +70,9 @@ _NODE: Sequence[Column[View]] = (
     Column("MTU", lambda view: number(view.spec.get("underlay_mtu") or 1500), right=True),
     Column("ROLES", lambda view: ",".join(view.spec.get("roles") or ("edge",))),
     Column("CORDONED", lambda view: "yes" if view.allocated.get("cordoned") else "no"),
+    Column("LIFE", lambda view: str((view.document.get("liveness") or {}).get("state") or "")),
     *_STATE,
+    Column("WHY", lambda view: str((view.document.get("liveness") or {}).get("why") or "")),
     Column("LABELS", lambda view: labels_text(view.spec.get("labels") or {}), wide=True),
 )
 

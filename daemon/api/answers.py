@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from daemon.model.object import Kind
 from daemon.model.user import AccessRole
 from daemon.reconcile.status import Exceptional, ObjectStatus, Repair
+from daemon.zone.liveness import Liveness
 
 
 class Answer(BaseModel):
@@ -41,6 +42,7 @@ class View(Answer):
     allocated: dict[str, Any]
     revision: int = Field(description="Of the store, when the object was last written")
     status: ObjectStatus
+    liveness: Liveness | None = Field(default=None, description="Of a node; null: not judged yet")
     used: dict[str, int] | None = Field(
         default=None, description="Of a tenant: what counts against its quota"
     )
@@ -268,6 +270,35 @@ class NewToken(Answer):
     secret: str = Field(description="The token itself; it cannot be shown again")
 
 
+class ZoneNode(Answer):
+    name: str
+    vtep: str | None = Field(description="null: it has a certificate, but no node object")
+    roles: tuple[str, ...]
+    certificate_expires: str | None = Field(description="RFC 3339; null: it has none")
+
+
+class ZoneAnswer(Answer):
+    id: str
+    created: str = Field(description="RFC 3339")
+    store: str = Field(description="URL, without its credentials")
+    node: str = Field(description="The one that answers")
+    authority_fingerprint: str = Field(description="SHA-256 of the authority's certificate")
+    authority_expires: str = Field(description="RFC 3339")
+    nodes: tuple[ZoneNode, ...]
+
+
+class InvitationAnswer(Answer):
+    id: str
+    node: str
+    expires: str = Field(description="RFC 3339")
+    token: str = Field(description="For `plumctl node join`; never shown again")
+
+
+class Rotated(Answer):
+    node: str
+    certificate_expires: str = Field(description="RFC 3339")
+
+
 class NodeEndpoints(Answer):
     node: str
     cordoned: bool = Field(description="No new ones are placed there")
@@ -279,3 +310,23 @@ class Restored(Answer):
     written: int
     deleted: int
     revision: int = Field(description="Of the store: wait for this one")
+
+
+class MeshPeer(Answer):
+    """The way to another VTEP and back, over the last minute."""
+
+    sent: int = Field(description="Probes that were answered or given up")
+    loss_percent: float
+    median_ms: float | None = Field(description="Round trip; null: nothing came back")
+    p99_ms: float | None
+    reachable: bool = Field(description="false: the last three probes were lost")
+
+
+class NodeMesh(Answer):
+    node: str
+    peers: dict[str, MeshPeer] = {}
+    error: str | None = Field(default=None, description="Why the node did not answer")
+
+
+class ZoneMesh(Answer):
+    nodes: dict[str, NodeMesh]

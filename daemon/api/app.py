@@ -9,9 +9,12 @@ from fastapi import Depends, FastAPI
 from daemon.api import (
     audits,
     changes,
+    elsewhere,
     errors,
     history,
     lifecycle,
+    membership,
+    meshes,
     node,
     objects,
     tokens,
@@ -44,12 +47,14 @@ def create_app(backend: Backend, version: str) -> FastAPI:
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         responses=ERRORS,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(elsewhere.stay_or_go)],
     )
     app.state.backend = backend
     errors.install(app)
+    elsewhere.install(app)
     for module in (
-        objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
+        objects, changes, history, waiting, node, meshes, trials, users, tokens, audits, lifecycle,
+        membership, zone,
     ):  # fmt: skip
         app.include_router(module.router)
     return app

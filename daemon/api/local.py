@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from daemon.api.answers import (
     DropCounters,
     EndpointCounters,
+    MeshPeer,
     NodeCounters,
+    NodeMesh,
     NodeReport,
     RuleCounters,
 )
+from daemon.mesh.window import PeerState
 from daemon.reconcile.counters import Dump, Lookup, read_counts
 from daemon.reconcile.loop import Reconciler
 from daemon.reconcile.worker import Worker
@@ -19,8 +23,15 @@ from daemon.reconcile.worker import Worker
 class RunningNode:
     """Counters are read in a thread of their own: a long cycle delays no answer."""
 
-    def __init__(self, reconciler: Reconciler, lookup: Lookup, dump: Dump) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        lookup: Lookup,
+        dump: Dump,
+        mesh: Callable[[], Mapping[str, PeerState]],
+    ) -> None:
         self._reconciler = reconciler
+        self._mesh = mesh
         self._lookup = lookup
         self._dump = dump
         self._reader = Worker("counters")
@@ -41,6 +52,10 @@ class RunningNode:
             repairs=tuple(state.repairs),
         )
 
+    def mesh(self) -> NodeMesh:
+        peers = {name: _peer(state) for name, state in self._mesh().items()}
+        return NodeMesh(node=self.name, peers=peers)
+
     async def counters(self) -> NodeCounters:
         state = self._reconciler
         counts = await self._reader.call(
@@ -55,3 +70,17 @@ class RunningNode:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _peer(state: PeerState) -> MeshPeer:
+    return MeshPeer(
+        sent=state.sent,
+        loss_percent=round(100 * state.lost / state.sent, 1) if state.sent else 0,
+        median_ms=_ms(state.median_s),
+        p99_ms=_ms(state.p99_s),
+        reachable=state.reachable,
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return round(1000 * seconds, 3) if seconds is not None else None

@@ -29,6 +29,7 @@ from daemon.reconcile.status import (
 )
 from daemon.store.interface import Item, Store
 from daemon.zone.keys import ROOT, object_key
+from daemon.zone.liveness import read_liveness
 from daemon.zone.quota import RESOURCES, used_now
 from daemon.zone.read import decode, read_current
 
@@ -78,7 +79,9 @@ async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[V
     """Views of one kind: tenants with what they use, nodes as far as they may be seen."""
     kind = views[0].kind if views else None
     if kind is Kind.NODE:
-        return tuple(sight.node(view) for view in views)
+        lives = await read_liveness(store)
+        judged = (v.model_copy(update={"liveness": lives.get(v.name)}) for v in views)
+        return tuple(map(sight.node, judged))
     if kind is not Kind.TENANT:
         return views
     _, snapshot = await read_current(store)

@@ -51,7 +51,8 @@ class Sight:
             return view
         spec = {key: view.spec[key] for key in _NODE_FIELDS if key in view.spec}
         status = view.status.model_copy(update={"reason": "", "nodes": {}})
-        return view.model_copy(update={"spec": spec, "allocated": {}, "status": status})
+        hidden = {"spec": spec, "allocated": {}, "status": status, "liveness": None}
+        return view.model_copy(update=hidden)
 
     def counters(self, counters: NodeCounters) -> NodeCounters:
         """Rows of the tenant's own endpoints and domains."""

@@ -136,6 +136,7 @@ def _build(layout: Layout, wanted: Fabric, say: Say) -> None:
                 "spec": {
                     "vtep": str(vtep(index, wanted.family)),
                     "underlay_mtu": wanted.mtu_bytes,
+                    "roles": ["director", "edge"],
                 },
             }
             for index, node in enumerate(wanted.nodes, start=1)

@@ -23,7 +23,9 @@ from daemon.api.access import AccessControl
 from daemon.api.answers import (
     DropCounters,
     EndpointCounters,
+    MeshPeer,
     NodeCounters,
+    NodeMesh,
     NodeReport,
     RuleCounters,
 )
@@ -146,6 +148,10 @@ class LocalNode:
             ),
             repairs=(Repair(time="now", what=f"device of {DOMAIN['zeta']}"),),
         )
+
+    def mesh(self) -> NodeMesh:
+        peer = MeshPeer(sent=60, loss_percent=0, median_ms=0.2, p99_ms=0.5, reachable=True)
+        return NodeMesh(node=self.name, peers={"n2": peer})
 
     async def counters(self) -> NodeCounters:
         paths = [f"{name}/{DOMAIN[name]}/{ENDPOINTS[name][0]}" for name in DOMAIN]

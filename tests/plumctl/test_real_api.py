@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.api.access import AccessControl
-from daemon.api.answers import NodeCounters, NodeReport
+from daemon.api.answers import MeshPeer, NodeCounters, NodeMesh, NodeReport
 from daemon.api.app import create_app
 from daemon.api.audit import Audit
 from daemon.api.backend import Backend
@@ -40,6 +40,10 @@ class NodeWithoutKernel:
             exceptions=(),
             repairs=(),
         )
+
+    def mesh(self) -> NodeMesh:
+        peer = MeshPeer(sent=60, loss_percent=0, median_ms=0.2, p99_ms=0.5, reachable=True)
+        return NodeMesh(node=self.name, peers={"n2": peer})
 
     async def counters(self) -> NodeCounters:
         return NodeCounters(node=self.name)
