@@ -25,10 +25,15 @@ _plumctl() {
                 "rollback") verb="rollback" ;;
                 "endpoint create") verb="endpoint create" ;;
                 "endpoint delete") verb="endpoint delete" ;;
+                "node token") verb="node token" ;;
+                "node join") verb="node join" ;;
+                "node rotate") verb="node rotate" ;;
                 "node cordon") verb="node cordon" ;;
                 "node uncordon") verb="node uncordon" ;;
                 "node drain") verb="node drain" ;;
                 "node remove") verb="node remove" ;;
+                "zone init") verb="zone init" ;;
+                "zone show") verb="zone show" ;;
                 "zone backup") verb="zone backup" ;;
                 "zone restore") verb="zone restore" ;;
                 "drops") verb="drops" ;;
@@ -69,13 +74,13 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
-            "node ") _plumctl_words "cordon uncordon drain remove" ;;
-            "zone ") _plumctl_words "backup restore" ;;
+            "node ") _plumctl_words "token join rotate cordon uncordon drain remove" ;;
+            "zone ") _plumctl_words "init show backup restore" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -116,6 +121,7 @@ _plumctl_flag() {
         ":--server") expect='-' ;;
         ":--ca") expect='@file' ;;
         ":--token-file") expect='@file' ;;
+        ":--node") expect='node' ;;
         "apply:-f" | "apply:--file") expect='@file' ;;
         "apply:--timeout") expect='-' ;;
         "apply:--confirm") expect='-' ;;
@@ -169,6 +175,16 @@ _plumctl_flag() {
         "endpoint delete:--timeout") expect='-' ;;
         "endpoint delete:-o" | "endpoint delete:--output") expect='=FORMAT' ;;
         "endpoint delete:--socket") expect='@file' ;;
+        "node token:--role") expect='=ROLE' ;;
+        "node token:--vtep") expect='-' ;;
+        "node token:--ttl") expect='-' ;;
+        "node token:-o" | "node token:--output") expect='=FORMAT' ;;
+        "node token:--socket") expect='@file' ;;
+        "node join:--vtep") expect='-' ;;
+        "node join:--underlay-mtu") expect='-' ;;
+        "node join:--state-dir") expect='-' ;;
+        "node join:-o" | "node join:--output") expect='=FORMAT' ;;
+        "node rotate:--socket") expect='@file' ;;
         "node cordon:-o" | "node cordon:--output") expect='=FORMAT' ;;
         "node cordon:--socket") expect='@file' ;;
         "node uncordon:-o" | "node uncordon:--output") expect='=FORMAT' ;;
@@ -177,6 +193,14 @@ _plumctl_flag() {
         "node drain:--socket") expect='@file' ;;
         "node remove:-o" | "node remove:--output") expect='=FORMAT' ;;
         "node remove:--socket") expect='@file' ;;
+        "zone init:--vtep") expect='-' ;;
+        "zone init:--node") expect='$kind' ;;
+        "zone init:--store") expect='-' ;;
+        "zone init:--underlay-mtu") expect='-' ;;
+        "zone init:--state-dir") expect='-' ;;
+        "zone init:-o" | "zone init:--output") expect='=FORMAT' ;;
+        "zone show:-o" | "zone show:--output") expect='=FORMAT' ;;
+        "zone show:--socket") expect='@file' ;;
         "zone backup:--store") expect='-' ;;
         "zone backup:--socket") expect='@file' ;;
         "zone restore:--store") expect='-' ;;
@@ -265,10 +289,15 @@ _plumctl_flags() {
         "rollback") flags="--wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
         "endpoint create") flags="--bridge --node --tenant -t --domain -d --netns --device --tap --veth --dhcp --address --mac --label --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
+        "node token") flags="--role --vtep --ttl --again -o --output --socket --help -h" ;;
+        "node join") flags="--vtep --underlay-mtu --again --state-dir -o --output --help -h" ;;
+        "node rotate") flags="--all --socket --help -h" ;;
         "node cordon") flags="-o --output --no-headers --socket --help -h" ;;
         "node uncordon") flags="-o --output --no-headers --socket --help -h" ;;
         "node drain") flags="--delete-endpoints --yes -y --timeout --socket --help -h" ;;
         "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
+        "zone init") flags="--vtep --node --store --underlay-mtu --state-dir -o --output --help -h" ;;
+        "zone show") flags="-o --output --no-headers --socket --help -h" ;;
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -305,6 +334,9 @@ _plumctl_places() {
         "rollback") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
+        "node token") places='-' ;;
+        "node join") places='-' ;;
+        "node rotate") places='node' ;;
         "node cordon") places='node' ;;
         "node uncordon") places='node' ;;
         "node drain") places='node' ;;

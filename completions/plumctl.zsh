@@ -194,6 +194,42 @@ _plumctl_endpoint_delete() {
         '1:argument:{_plumctl_objects endpoint}'
 }
 
+_plumctl_node_token() {
+    _arguments -s \
+        '*--role[director, edge or gateway; may be repeated.]:value:(viewer tenant-operator zone-admin)' \
+        '--vtep[This machine'\''s address on the underlay.]:value:' \
+        '--ttl[How long it is good\\: 10m, 12h, 7d.]:value:' \
+        '--again[For a node of the zone that lost its certificate.]' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_node_join() {
+    _arguments -s \
+        '--vtep[This machine'\''s address on the underlay.]:value:' \
+        '--underlay-mtu[Of the underlay (default\\: 1500).]:value:' \
+        '--again[In place of the zone this machine is in.]' \
+        '--state-dir[As plumd is given it.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_node_rotate() {
+    _arguments -s \
+        '--all[Every node, one after the other.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
 _plumctl_node_cordon() {
     _arguments -s \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
@@ -239,6 +275,29 @@ _plumctl_node_remove() {
         '--help[Show this message and exit.]' \
         '-h[Show this message and exit.]' \
         '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_zone_init() {
+    _arguments -s \
+        '--vtep[This machine'\''s address on the underlay.]:value:' \
+        '--node[Its name (default\\: the host'\''s).]:value:_plumctl_named' \
+        '--store[Of etcd (default\\: a file on this machine).]:value:' \
+        '--underlay-mtu[Of the underlay (default\\: 1500).]:value:' \
+        '--state-dir[As plumd is given it.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_zone_show() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
 }
 
 _plumctl_zone_backup() {
@@ -524,6 +583,9 @@ _plumctl_endpoint() {
 _plumctl_node() {
     local -a commands
     commands=(
+        'token:Make a join token for a machine. Good once, and this is the only time it is shown.'
+        'join:Make this machine a node of a zone. Its private key is made here and stays here.'
+        'rotate:Give nodes a new key and certificate now. Open connections and packets do not notice.'
         'cordon:Place no new endpoints on a node. Those that are there stay and work.'
         'uncordon:Let endpoints be placed on a node again.'
         'drain:Cordon a node, then wait until no endpoints are on it.'
@@ -542,6 +604,8 @@ _plumctl_node() {
 _plumctl_zone() {
     local -a commands
     commands=(
+        'init:Make a zone with an authority of its own, and this machine its first director.'
+        'show:Which zone this node is in, its nodes and directors, and how long certificates last.'
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
     )
@@ -626,11 +690,11 @@ _plumctl_sandbox() {
 }
 
 _plumctl() {
-    while [[ ${words[2]} == (--server|--ca|--token-file) ]] && ((CURRENT > 3)); do
+    while [[ ${words[2]} == (--server|--ca|--token-file|--node) ]] && ((CURRENT > 3)); do
         words=(${words[1]} ${words[4,-1]})
         ((CURRENT -= 2))
     done
-    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file) ]]; then
+    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file|--node) ]]; then
         _files
         return
     fi
@@ -646,8 +710,8 @@ _plumctl() {
         'history:List applied revisions, or show one.'
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
-        'node:Empty nodes and take them out of the zone.'
-        'zone:Back the zone up and restore it.'
+        'node:Take nodes into the zone, empty them, take them out.'
+        'zone:Make a zone, look at it, back it up and restore it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'

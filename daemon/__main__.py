@@ -13,14 +13,12 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 
-from daemon import logs, purge
+from daemon import joined, logs, purge
 from daemon.abi import Punt
-from daemon.api.app import create_app, guarded
-from daemon.api.audit import Audit
-from daemon.api.backend import Backend
 from daemon.api.listen import Listener, ListenError
 from daemon.api.local import RunningNode
 from daemon.api.server import ApiServer
+from daemon.api.upkeep import Upkeep
 from daemon.datapath import DatapathError, mount_bpffs
 from daemon.datapath.events import PuntReader
 from daemon.datapath.loader import load
@@ -33,6 +31,7 @@ from daemon.responders import ra
 from daemon.responders.service import PacketSocket, Responder
 from daemon.store.interface import Store, StoreError, UnreachableError
 from daemon.store.open import open_store
+from daemon.trust.errors import TrustError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 purge.purge(options.node, options.run_dir, options.pin_dir)
         else:
             asyncio.run(serve(options))
+    except TrustError as error:
+        words = f"{error.message}; {error.hint}"
+        log.error("plumd cannot run", extra={"step": "start", "error": words})
+        return EXIT_FAILURE
     except (ListenError, StoreError, DatapathError, OSError) as error:
         log.error("plumd cannot run", extra={"step": "start", "error": str(error)})
         return EXIT_FAILURE
@@ -81,7 +84,10 @@ async def serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         listener = Listener(options.socket)  # first: at most one plumd goes past it
         stack.callback(listener.close)
+        credentials = joined.credentials_of(options)
         store = await stack.enter_async_context(await _open_store(options.store))
+        # Before anything is touched: the store may be another zone's.
+        member = await joined.enter(credentials, store, lambda: reconciler.snapshot.nodes)
         mount_bpffs()
         sizes = {}
         if options.flow_entries is not None:
@@ -93,14 +99,13 @@ async def serve(options: Options) -> None:
         packets = PacketSocket()
         stack.callback(packets.close)
         responder = Responder(packets.send)
-        version = program_version()
         reconciler = Reconciler(
             options.node,
             store,
             host,
             responder,
-            api=f"unix://{options.socket.absolute()}",
-            version=version,
+            api=joined.api_url(options, credentials),
+            version=program_version(),
         )
 
         def punted(punt: Punt, frame: bytes) -> None:
@@ -121,9 +126,8 @@ async def serve(options: Options) -> None:
             lambda table: datapath.maps[table].dump(),
         )
         stack.callback(node.close)
-        app = create_app(Backend(store, node), version)
-        server = ApiServer(guarded(app, Audit(options.state_dir / "audit.log")), listener)
-        await _run(stop, server, reconciler, responder)
+        api = joined.make_api(options, store, node, listener, member)
+        await _run(stop, api.server, reconciler, responder, api.upkeep)
 
 
 async def _open_store(url: str) -> Store:
@@ -147,7 +151,11 @@ def _pace_python() -> None:
 
 
 async def _run(
-    stop: asyncio.Event, server: ApiServer, reconciler: Reconciler, responder: Responder
+    stop: asyncio.Event,
+    server: ApiServer,
+    reconciler: Reconciler,
+    responder: Responder,
+    upkeep: Upkeep | None,
 ) -> None:
     tasks = [
         asyncio.create_task(server.serve(), name="api"),
@@ -155,6 +163,8 @@ async def _run(
         asyncio.create_task(_advertise(responder), name="advertise"),
         asyncio.create_task(_watchdog(), name="watchdog"),
     ]
+    if upkeep is not None:
+        tasks.append(asyncio.create_task(upkeep.run(), name="upkeep"))
     stopping = asyncio.create_task(stop.wait(), name="stop")
     log.info("plumd started", extra={"step": "start", "object": reconciler.node})
     notify("READY=1")

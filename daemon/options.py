@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class Options:
     log_level: str
     flow_entries: int | None  # None: the build's own
     purge: bool
+
+    @property
+    def trust_dir(self) -> Path:
+        return self.state_dir / "trust"
 
 
 def program_version() -> str:
@@ -72,11 +78,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
     )
     given = parser.parse_args(arguments)
     run_dir, state_dir = Path(given.run_dir), Path(given.state_dir)
-    store = given.store or str(state_dir / "store.db")
+    zone = _zone(state_dir / "trust")
+    store = given.store or zone.get("store") or str(state_dir / "store.db")
     if "://" not in store:
         store = f"sqlite://{Path(store).absolute()}"
     return Options(
-        node=given.node,
+        node=given.node or zone.get("node") or host,
         store=store,
         run_dir=run_dir,
         state_dir=state_dir,
@@ -87,3 +94,23 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         flow_entries=int(given.flow_entries) if given.flow_entries is not None else None,
         purge=given.purge,
     )
+
+
+def _zone(trust_dir: Path) -> dict[str, str]:
+    """What joining a zone wrote down. Whether it is all there is looked at later."""
+    try:
+        known = json.loads((trust_dir / "zone.json").read_text())
+        store, node = str(known["store"]), str(known["node"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {"store": with_certificate(store, trust_dir), "node": node}
+
+
+def with_certificate(store: str, trust_dir: Path) -> str:
+    """An etcd elsewhere whose URL names no files is asked with the node's own certificate."""
+    parts = urlsplit(store)
+    local = all(part.startswith(("127.", "[::1]")) for part in parts.netloc.split(","))
+    if parts.scheme != "etcd" or parts.query or local:
+        return store
+    files = {"ca": "ca.pem", "cert": "node.pem", "key": "node.key"}
+    return f"{store}?" + urlencode({key: trust_dir / name for key, name in files.items()})

@@ -43,13 +43,20 @@ class Asker:
     """One daemon, by the path of its socket or another way in."""
 
     def __init__(
-        self, door: str | Door, *, timeout_s: float = ANSWER_TIMEOUT_S, token: str | None = None
+        self,
+        door: str | Door,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        token: str | None = None,
+        node: str | None = None,
     ) -> None:
-        """`token`: shown with every request; without one the socket tells who asks."""
+        """`token`: shown with every request; without one the socket tells who asks.
+        `node`: the one that is to answer, reached through the daemon."""
         self._door = UnixDoor(door) if isinstance(door, str) else door
         self.address = self._door.address
         self._timeout_s = timeout_s
         self._token = token
+        self._node = node
 
     def _ask(
         self,
@@ -68,6 +75,8 @@ class Asker:
         headers = {"Accept": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
+        if self._node is not None:
+            headers["Plum-Node"] = self._node
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()

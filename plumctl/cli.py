@@ -36,8 +36,8 @@ COMMANDS = {
     "history": Command("history", "List applied revisions, or show one."),
     "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
-    "node": Command("node", "Empty nodes and take them out of the zone."),
-    "zone": Command("zone", "Back the zone up and restore it."),
+    "node": Command("node", "Take nodes into the zone, empty them, take them out."),
+    "zone": Command("zone", "Make a zone, look at it, back it up and restore it."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),
@@ -145,12 +145,17 @@ def plumctl(
             help="Show the token in this file (default: PLUM_TOKEN_FILE).",
         ),
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option("--node", metavar="NODE", help="Have this node of the zone answer."),
+    ] = None,
 ) -> None:
     """Virtual networks that run in the kernel of every node."""
     for variable, value in (
         ("PLUM_SERVER", server),
         ("PLUM_CA_FILE", ca),
         ("PLUM_TOKEN_FILE", token_file),
+        ("PLUM_ASK_NODE", node),
     ):
         if value is not None:
             os.environ[variable] = value  # for the client, and for what we start

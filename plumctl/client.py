@@ -151,7 +151,16 @@ class Client(Asker):
         route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
         return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
 
+    def rotate(self, node: str) -> Document:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/rotate", dict, body={})
+
+    def invite(self, body: Document) -> Document:
+        return self._ask("POST", "/v1/joins", dict, body=body)
+
     # Zone
+
+    def zone(self) -> Document:
+        return self._ask("GET", "/v1/zone", dict)
 
     def backup(self) -> bytes:
         """The lines of a backup file."""

@@ -15,6 +15,8 @@ from plumctl.sandbox.layout import current_layout
 DEFAULT_SOCKET = "/run/plum/plumd.sock"
 #: Set by the options of the same names before the command, or by the caller.
 SERVER, CA = "PLUM_SERVER", "PLUM_CA_FILE"
+#: Not PLUM_NODE: that one tells plumd its own name.
+NODE_VARIABLE = "PLUM_ASK_NODE"
 
 
 def socket_path(given: str | None = None) -> str:
@@ -31,15 +33,17 @@ def socket_path(given: str | None = None) -> str:
 def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
     """--socket, else the director of --server, else a socket of this machine.
 
-    With the token of --token-file if there is one. Raises PlumError.
+    With the token of --token-file if there is one, and for the node that --node names.
+    Raises PlumError.
     """
+    node = os.environ.get(NODE_VARIABLE)
     server, file = os.environ.get(SERVER), os.environ.get(token_file.VARIABLE)
     if server and not given:
-        return Client(
-            _director(server, file), timeout_s=timeout_s, token=token_file.read(file or "")
-        )
+        door: str | TlsDoor = _director(server, file)
+    else:
+        door = socket_path(given)
     token = token_file.read(file) if file else None
-    return Client(socket_path(given), timeout_s=timeout_s, token=token)
+    return Client(door, timeout_s=timeout_s, token=token, node=node)
 
 
 def _director(server: str, file: str | None) -> TlsDoor:

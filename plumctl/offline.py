@@ -1,4 +1,4 @@
-"""Work on a store while no plumd runs on it, by a program of the daemon's."""
+"""Work on this machine while no plumd runs, by programs of the daemon's."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from plumctl.run import pipe
 
 
 def backup(store: str) -> bytes:
-    return _run("backup", "--store", store).stdout
+    return of_daemon("offline", "backup", "--store", store).stdout
 
 
 def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
     flags = [
         flag for flag, given in (("--replace", replace), ("--other-zone", other_zone)) if given
     ]
-    return Restored.read(json.loads(_run("restore", "--store", store, *flags, stdin=lines).stdout))
+    return Restored.read(
+        json.loads(of_daemon("offline", "restore", "--store", store, *flags, stdin=lines).stdout)
+    )
 
 
-def _run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def of_daemon(
+    module: str, *arguments: str, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of the daemon's; what it refuses is raised as the API's refusals are."""
     root = Path(plumctl.__file__).resolve().parent.parent
     # -P: never a `daemon` of the current directory.
-    argv = [sys.executable, "-P", "-m", "daemon.offline", *arguments]
+    argv = [sys.executable, "-P", "-m", f"daemon.{module}", *arguments]
     done = pipe(argv, stdin, {"PYTHONPATH": str(root)})
     if done.returncode:
         try:

@@ -19,6 +19,7 @@ SOURCES = sorted(
 ONLY = {
     "pyroute2": ("daemon/drivers/", "plumctl/sandbox/"),
     "paramiko": ("plumctl/toolbox/ssh",),
+    "cryptography": ("daemon/trust/", "plumctl/sandbox/"),
     "textual": ("plumctl/tui/",),
     "scapy": (),
 }
@@ -37,13 +38,14 @@ LAYERS: dict[str, set[str]] = {
     "store": set(),
     "compiler": {"abi", "model"},
     "zone": {"model", "store"},
+    "trust": {"model", "store", "zone"},
     "drivers": {"model"},
     "datapath": {"abi"},
     "responders": {"abi", "model"},
     "reconcile": {
         "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",
     },
-    "api": {"abi", "model", "store", "zone", "compiler", "reconcile"},
+    "api": {"abi", "model", "store", "zone", "trust", "compiler", "reconcile"},
 }  # fmt: skip
 
 

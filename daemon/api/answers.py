@@ -268,6 +268,35 @@ class NewToken(Answer):
     secret: str = Field(description="The token itself; it cannot be shown again")
 
 
+class ZoneNode(Answer):
+    name: str
+    vtep: str | None = Field(description="null: it has a certificate, but no node object")
+    roles: tuple[str, ...]
+    certificate_expires: str | None = Field(description="RFC 3339; null: it has none")
+
+
+class ZoneAnswer(Answer):
+    id: str
+    created: str = Field(description="RFC 3339")
+    store: str = Field(description="URL, without its credentials")
+    node: str = Field(description="The one that answers")
+    authority_fingerprint: str = Field(description="SHA-256 of the authority's certificate")
+    authority_expires: str = Field(description="RFC 3339")
+    nodes: tuple[ZoneNode, ...]
+
+
+class InvitationAnswer(Answer):
+    id: str
+    node: str
+    expires: str = Field(description="RFC 3339")
+    token: str = Field(description="For `plumctl node join`; never shown again")
+
+
+class Rotated(Answer):
+    node: str
+    certificate_expires: str = Field(description="RFC 3339")
+
+
 class NodeEndpoints(Answer):
     node: str
     cordoned: bool = Field(description="No new ones are placed there")

@@ -9,9 +9,11 @@ from fastapi import Depends, FastAPI
 from daemon.api import (
     audits,
     changes,
+    elsewhere,
     errors,
     history,
     lifecycle,
+    membership,
     node,
     objects,
     tokens,
@@ -44,14 +46,16 @@ def create_app(backend: Backend, version: str) -> FastAPI:
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         responses=ERRORS,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(elsewhere.stay_or_go)],
     )
     app.state.backend = backend
     errors.install(app)
+    elsewhere.install(app)
     for module in (
         objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
     ):  # fmt: skip
         app.include_router(module.router)
+    app.include_router(membership.router)
     return app
 
 

@@ -13,10 +13,9 @@ from daemon.api.answers import NodeAudit, ZoneAudit
 from daemon.api.audit import Audit, timestamp
 from daemon.api.audit_search import Wanted, merged, search, shown_to
 from daemon.api.backend import Backend, BackendDep
-from daemon.api.client import PeerError, get_json
+from daemon.api.client import PeerError
 from daemon.api.node import check_node
 from daemon.api.principal import ON_BEHALF_HEADER, Principal
-from daemon.api.reports import read_reports
 from daemon.api.sight import Sight, SightDep
 from daemon.model.object import Kind
 from daemon.zone.keys import ROOT
@@ -51,10 +50,7 @@ async def node_audit(
 ) -> NodeAudit:
     """Newest first. A node that cannot be asked: `error` says why."""
     await check_node(backend, node)
-    reports = await read_reports(backend.store)
-    return await _ask(
-        request, backend, sight, wanted, node, reports[node].api if node in reports else ""
-    )
+    return await _ask(request, backend, sight, wanted, node)
 
 
 @router.get("/audit", operation_id="zone_audit", summary="Audit logs of all nodes")
@@ -63,17 +59,9 @@ async def zone_audit(
 ) -> ZoneAudit:
     """Newest first, each line with the node that wrote it: the one that was asked, and, for
     what others did for it, those too. Nodes that do not answer are named with the reason."""
-    reports = await read_reports(backend.store)
     nodes = await backend.store.list(f"{ROOT}{Kind.NODE}/")
     names = sorted({item.key.rpartition("/")[2] for item in nodes.items} | {backend.node.name})
-    answers = await asyncio.gather(
-        *(
-            _ask(
-                request, backend, sight, wanted, name, reports[name].api if name in reports else ""
-            )
-            for name in names
-        )
-    )
+    answers = await asyncio.gather(*(_ask(request, backend, sight, wanted, name) for name in names))
     lines, more = merged([answer.items for answer in answers], wanted.limit)
     return ZoneAudit(
         items=tuple(lines),
@@ -84,7 +72,7 @@ async def zone_audit(
 
 
 async def _ask(
-    request: Request, backend: Backend, sight: Sight, wanted: Wanted, node: str, api: str
+    request: Request, backend: Backend, sight: Sight, wanted: Wanted, node: str
 ) -> NodeAudit:
     if sight.tenant is not None:
         if wanted.tenant not in ("", sight.tenant):
@@ -92,7 +80,7 @@ async def _ask(
         wanted = Wanted(
             wanted.since, wanted.user, sight.tenant, wanted.object, wanted.outcome, wanted.limit
         )
-    answer = await _read(request, backend, wanted, node, api)
+    answer = await _read(request, backend, wanted, node)
     if sight.tenant is None:
         return answer
     shown = (shown_to(line, sight.tenant) for line in answer.items)
@@ -101,9 +89,7 @@ async def _ask(
     return answer.model_copy(update={"items": items, "error": error, "unreadable": 0})
 
 
-async def _read(
-    request: Request, backend: Backend, wanted: Wanted, node: str, api: str
-) -> NodeAudit:
+async def _read(request: Request, backend: Backend, wanted: Wanted, node: str) -> NodeAudit:
     if node == backend.node.name:
         audit = cast(Audit, request.state.audit)
         try:
@@ -111,8 +97,6 @@ async def _read(
         except OSError as error:
             return NodeAudit(node=node, error=f"cannot read the audit log: {error}")
         return NodeAudit(node=node, items=found.lines, more=found.more, unreadable=found.unreadable)
-    if not api:
-        return NodeAudit(node=node, error="no plumd has reported from this node yet")
     asked = {
         "since": wanted.since,
         "user": wanted.user,
@@ -125,8 +109,8 @@ async def _read(
     who = cast(Principal, request.state.principal)
     headers = [(ON_BEHALF_HEADER.decode(), f"{who.kind} {who.name}")]
     try:
-        document = await get_json(
-            api, f"/v1/nodes/{node}/audit?{query}", backend.peer_timeout_s, headers
+        document = await backend.peers.get_json(
+            node, f"/v1/nodes/{node}/audit?{query}", backend.peer_timeout_s, headers
         )
         return NodeAudit.model_validate(document)
     except (PeerError, ValueError) as error:

@@ -8,8 +8,10 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from daemon.api.answers import NodeCounters, NodeReport
+from daemon.api.client import Peers
 from daemon.api.principal import Principal
 from daemon.store.interface import Store
+from daemon.trust.credentials import Member
 
 
 class LocalNode(Protocol):
@@ -30,6 +32,11 @@ class Backend:
     store: Store
     node: LocalNode
     peer_timeout_s: float = 3.0  # for another node's answer
+    member: Member | None = None  # None: in no zone, alone on this machine
+
+    @property
+    def peers(self) -> Peers:
+        return Peers(self.store, self.member)
 
 
 def _backend(request: Request) -> Backend:

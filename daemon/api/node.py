@@ -8,9 +8,8 @@ from fastapi import APIRouter
 
 from daemon.api.answers import NodeCounters, NodeReport, ZoneCounters
 from daemon.api.backend import Backend, BackendDep
-from daemon.api.client import PeerError, get_json
+from daemon.api.client import PeerError
 from daemon.api.errors import NotFoundError
-from daemon.api.reports import read_reports
 from daemon.api.sight import SightDep
 from daemon.model.object import Kind, Ref
 from daemon.zone.keys import ROOT, object_key
@@ -28,9 +27,7 @@ async def status(backend: BackendDep, sight: SightDep) -> NodeReport:
 async def node_counters(backend: BackendDep, sight: SightDep, node: str) -> NodeCounters:
     """Of endpoints, rules and drops. A node that cannot be asked: `error` says why."""
     await check_node(backend, node)
-    reports = await read_reports(backend.store)
-    report = reports.get(node)
-    return sight.counters(await _ask(backend, node, report.api if report else ""))
+    return sight.counters(await _ask(backend, node))
 
 
 async def check_node(backend: Backend, node: str) -> None:
@@ -48,23 +45,19 @@ async def check_node(backend: Backend, node: str) -> None:
 @router.get("/counters", operation_id="zone_counters", summary="Counters of all nodes")
 async def zone_counters(backend: BackendDep, sight: SightDep) -> ZoneCounters:
     """Asked at once; a node that does not answer in time is named with its error."""
-    reports = await read_reports(backend.store)
     nodes = await backend.store.list(f"{ROOT}{Kind.NODE}/")
     names = sorted({item.key.rpartition("/")[2] for item in nodes.items} | {backend.node.name})
-    answers = await asyncio.gather(
-        *(_ask(backend, name, reports[name].api if name in reports else "") for name in names)
-    )
+    answers = await asyncio.gather(*(_ask(backend, name) for name in names))
     shown = map(sight.counters, answers)
     return ZoneCounters(nodes=dict(zip(names, shown, strict=True)))
 
 
-async def _ask(backend: Backend, node: str, api: str) -> NodeCounters:
+async def _ask(backend: Backend, node: str) -> NodeCounters:
     if node == backend.node.name:
         return await backend.node.counters()
-    if not api:
-        return NodeCounters(node=node, error="no plumd has reported from this node yet")
+    target = f"/v1/nodes/{node}/counters"
     try:
-        document = await get_json(api, f"/v1/nodes/{node}/counters", backend.peer_timeout_s)
+        document = await backend.peers.get_json(node, target, backend.peer_timeout_s)
         return NodeCounters.model_validate(document)
     except (PeerError, ValueError) as error:
         return NodeCounters(node=node, error=str(error))

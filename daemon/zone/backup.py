@@ -20,7 +20,7 @@ from daemon.model.object import Kind
 from daemon.store.interface import Compare, Delete, Item, Put, Store
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import IDENTITY, RESTORE, ROOT, ZONE, split_key
+from daemon.zone.keys import CERTIFICATES, IDENTITY, RESTORE, ROOT, ZONE, split_key
 from daemon.zone.read import decode
 from daemon.zone.restoring import HINT, Mark, describe
 
@@ -30,9 +30,8 @@ VOLATILE = tuple(
     f"{ROOT}{name}"
     for name in ("status/", "alive/", "leader/", "liveness/", "mesh/", "join/", "restore")
 )
-#: The certificate a node is known by. A node that has one now keeps it: it may have been
-#: renewed since the backup, and the node would be locked out.
-CERTIFICATES = f"{ROOT}cert/"
+#: A node that has a certificate now keeps it: it may have been renewed since the backup, and
+#: the node would be locked out.
 NODES = f"{ROOT}{Kind.NODE}/"
 #: Of one transaction. etcd allows 128 operations and 1.5 MiB unless told otherwise.
 STEP_OPERATIONS = 100

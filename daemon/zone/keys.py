@@ -11,13 +11,17 @@ CONFIRM = f"{ROOT}confirm/"
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
 ZONE = f"{ROOT}alloc/zone"
+#: Which zone this is.
+IDENTITY = f"{ROOT}identity"
+#: `cert/N`: the one certificate that is accepted for node N.
+CERTIFICATES = f"{ROOT}cert/"
+#: `join/ID`: invitations of nodes.
+JOINS = f"{ROOT}join/"
 USERS = f"{ROOT}user/"
 TOKENS = f"{ROOT}token/"
 #: `members/T`: names of the tenant's users. Written with every one of them, compared by
 #: whoever deletes the tenant: nobody becomes operator of a later tenant of that name.
 MEMBERS = f"{ROOT}members/"
-#: Which zone this is.
-IDENTITY = f"{ROOT}identity"
 #: There while the zone is being restored (see `restoring`).
 RESTORE = f"{ROOT}restore"
 #: `placement/N/T/D` is there while node N hosts endpoints of domain T/D: how a node

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from plumctl import options
-from plumctl.commands import node_cordon, node_drain, node_remove
+from plumctl.commands import (
+    node_cordon,
+    node_drain,
+    node_join,
+    node_remove,
+    node_rotate,
+    node_token,
+)
 
-app = options.new_app("Empty nodes and take them out of the zone.")
-for module in (node_cordon, node_drain, node_remove):
+app = options.new_app("Take nodes into the zone, empty them, take them out.")
+for module in (node_token, node_join, node_rotate, node_cordon, node_drain, node_remove):
     app.add_typer(module.app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from plumctl import options
-from plumctl.commands import zone_backup
+from plumctl.commands import zone_backup, zone_init, zone_show
 
-app = options.new_app("Back the zone up and restore it.")
-app.add_typer(zone_backup.app)
+app = options.new_app("Make a zone, look at it, back it up and restore it.")
+for module in (zone_init, zone_show, zone_backup):
+    app.add_typer(module.app)

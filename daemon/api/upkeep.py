@@ -1,0 +1,157 @@
+"""Keeps what this node proves itself with fresh: certificate, authority, directors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from daemon.api.client import NotAskedError, PeerError, Peers, Question
+from daemon.api.front import PREFIX
+from daemon.store.interface import StoreError
+from daemon.trust import admission
+from daemon.trust.authority import Authority, renew_at
+from daemon.trust.certificate import (
+    Certificate,
+    check,
+    fingerprint,
+    new_key,
+    read_certificates,
+    read_key,
+    request,
+)
+from daemon.trust.credentials import Member
+from daemon.trust.errors import TrustError
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 30.0
+RETRY_S = 5.0
+ANSWER_S = 10.0
+
+
+class Upkeep:
+    def __init__(
+        self,
+        member: Member,
+        peers: Peers,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`changed`: connections are to be made with what is there now."""
+        self._member = member
+        self._peers = peers
+        self._changed = changed
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until cancelled. What fails is logged and tried again."""
+        while True:
+            pause_s = LOOK_S
+            try:
+                await self.look()
+            except (TrustError, PeerError, StoreError, OSError) as error:
+                words = error.message if isinstance(error, TrustError) else str(error)
+                log.error("trust", extra={"step": "upkeep", "error": words})
+                pause_s = RETRY_S
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._member.rotation.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> None:
+        """What is due now. Raises TrustError, PeerError, StoreError, OSError."""
+        member = self._member
+        member.remember_directors()
+        await self._keep_authority()
+        trust = member.credentials.trust
+        record = await member.roster.record(member.node)
+        if (
+            record is not None
+            and record.previous
+            and record.fingerprint == fingerprint(trust.certificate)
+        ):
+            await self._confirm()  # we ended before we could
+        if member.rotation.is_set() or self._clock() >= renew_at(trust.certificate):
+            await self.renew()
+            member.rotation.clear()
+
+    async def renew(self) -> None:
+        """A new key and certificate. The one before is good until the new one is in use."""
+        member, trust = self._member, self._member.credentials.trust
+        key = new_key()
+        wanted = request(key, member.zone_id, member.node).decode()
+        if trust.authority is not None and member.is_director:
+            shown, now = fingerprint(trust.certificate), self._clock()
+            issued = await admission.renew(member, member.node, shown, wanted, now)
+        else:
+            answer = await self._ask_directors("renew", {"request": wanted})
+            issued = read_certificates(str(answer["certificate"]).encode())[0]
+            self._check(issued)
+            if issued.public_key() != key.public_key():
+                raise TrustError("a director answered with a certificate of another key")
+        member.credentials.folder.replace_certificate(key, issued, trust.authorities[-1])
+        self._reload()
+        await self._confirm()
+        log.info(
+            "certificate renewed",
+            extra={"step": "upkeep", "object": issued.not_valid_after_utc.isoformat()},
+        )
+
+    def _check(self, issued: Certificate) -> None:
+        trust = self._member.credentials.trust
+        node = check(issued, trust.authorities, trust.zone_id, self._clock())
+        if node != trust.node:
+            raise TrustError(f"a director answered with a certificate of {node}")
+
+    async def _confirm(self) -> None:
+        member, trust = self._member, self._member.credentials.trust
+        if trust.authority is not None and member.is_director:
+            await admission.confirm(member.store, member.node, fingerprint(trust.certificate))
+        else:
+            await self._ask_directors("confirm", {})
+
+    async def _keep_authority(self) -> None:
+        """A director has the authority's key; who is none (any more) does not keep it."""
+        member = self._member
+        folder, trust = member.credentials.folder, member.credentials.trust
+        if member.is_director and trust.authority is None:
+            answer = await self._ask_directors("signing", {})
+            authorities = read_certificates(str(answer["authorities"]).encode())
+            if authorities != trust.authorities:
+                raise TrustError("another director has another authority")
+            authority = Authority(read_key(str(answer["key"]).encode()), authorities[-1])
+            folder.replace_authorities(authorities, authority)
+            self._reload()
+            log.info("took the authority's key", extra={"step": "upkeep"})
+        elif not member.is_director and trust.authority is not None and member.directors():
+            folder.ca_key.unlink(missing_ok=True)
+            self._reload()
+            log.info("no director any more: the authority's key is gone", extra={"step": "upkeep"})
+
+    def _reload(self) -> None:
+        self._member.credentials.reload()
+        self._changed()
+
+    async def _ask_directors(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The first answer that is good. Raises TrustError with what all of them said."""
+        said: list[str] = []
+        for node in sorted(self._member.directors()):
+            if node == self._member.node:
+                continue
+            headers = [("Content-Type", "application/json")]
+            question = Question("POST", f"{PREFIX}{what}", headers, json.dumps(body).encode())
+            try:
+                reply = await self._peers.ask(node, question, ANSWER_S)
+            except NotAskedError as error:
+                said.append(str(error))
+                continue
+            document: dict[str, Any] = json.loads(reply.body)
+            if reply.status == 200:
+                return document
+            said.append(f"{node}: {document['error']['message']}")
+        raise TrustError(f"no director did it: {'; '.join(said) or 'there is no other one'}")

@@ -1,0 +1,116 @@
+"""How this machine gets into a zone: by making one, or by a join token.
+
+    python -m daemon.enroll init --node N --vtep A --state-dir D --store URL
+    python -m daemon.enroll join --state-dir D [--vtep A] < TOKEN
+
+`plumctl zone init` and `plumctl node join` call it. It says what it did as JSON on stdout;
+what fails is said on stderr as the API says it, one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from daemon.api.joining import join
+from daemon.options import with_certificate
+from daemon.store.interface import StoreError
+from daemon.store.open import open_store
+from daemon.trust.certificate import fingerprint
+from daemon.trust.errors import TrustError
+from daemon.trust.folder import Trust, TrustFolder
+from daemon.trust.founding import found
+from daemon.trust.invitation import read_invitation
+from daemon.zone.errors import ZoneError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="plum-enroll", description=__doc__)
+    parser.add_argument("what", choices=["init", "join"])
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--node")
+    parser.add_argument("--vtep", type=ip_address)
+    parser.add_argument("--underlay-mtu", type=int)
+    parser.add_argument("--store")
+    parser.add_argument("--again", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        given.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        trust = asyncio.run(_init(given) if given.what == "init" else _join(given))
+    except ZoneError as error:
+        return _failed(error)
+    except TrustError as error:
+        return _failed(ZoneError(error.message, error.hint))
+    except StoreError as error:
+        return _failed(ZoneError(str(error), "look at the store, then try again"))
+    except OSError as error:
+        return _failed(ZoneError(str(error), "it needs root"))
+    print(json.dumps(_document(trust)))
+    return 0
+
+
+async def _init(given: argparse.Namespace) -> Trust:
+    folder = TrustFolder(given.state_dir / "trust")
+    actor = pwd.getpwuid(os.getuid()).pw_name
+    async with await open_store(given.store) as store:
+        return await found(
+            store,
+            given.store,
+            folder,
+            given.node,
+            given.vtep,
+            given.underlay_mtu,
+            actor=actor,
+            now=time.time(),
+        )
+
+
+async def _join(given: argparse.Namespace) -> Trust:
+    folder = TrustFolder(given.state_dir / "trust")
+    invitation = read_invitation(sys.stdin.read())
+    if folder.exists() and given.again:
+        _put_aside(folder.path)
+    url = with_certificate(invitation.store, folder.path)
+    path = url.removeprefix("sqlite://")
+    if path != url and not Path(path).exists():
+        raise TrustError(
+            f"the zone's store is the file {path} of another machine",
+            "more than one machine needs etcd: plumctl zone migrate, on a director",
+        )
+    return await join(folder, invitation, given.vtep, given.underlay_mtu, time.time())
+
+
+def _put_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+
+
+def _document(trust: Trust) -> dict[str, Any]:
+    return {
+        "zone": trust.zone_id,
+        "node": trust.node,
+        "vtep": str(trust.membership.vtep),
+        "store": trust.membership.store,
+        "authority_fingerprint": fingerprint(trust.authorities[-1]),
+        "certificate_expires": trust.certificate.not_valid_after_utc.isoformat(),
+    }
+
+
+def _failed(error: ZoneError) -> int:
+    print(json.dumps(error.document() | {"status": error.code}), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
