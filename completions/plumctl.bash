@@ -36,6 +36,7 @@ _plumctl() {
                 "zone show") verb="zone show" ;;
                 "zone backup") verb="zone backup" ;;
                 "zone restore") verb="zone restore" ;;
+                "zone migrate") verb="zone migrate" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
@@ -75,7 +76,7 @@ _plumctl() {
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "token join rotate cordon uncordon drain remove" ;;
-            "zone ") _plumctl_words "init show backup restore" ;;
+            "zone ") _plumctl_words "init show backup restore migrate" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
@@ -207,6 +208,7 @@ _plumctl_flag() {
         "zone restore:--timeout") expect='-' ;;
         "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
         "zone restore:--socket") expect='@file' ;;
+        "zone migrate:-o" | "zone migrate:--output") expect='=FORMAT' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -300,6 +302,7 @@ _plumctl_flags() {
         "zone show") flags="-o --output --no-headers --socket --help -h" ;;
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
+        "zone migrate") flags="-o --output --no-headers --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -343,6 +346,7 @@ _plumctl_places() {
         "node remove") places='node' ;;
         "zone backup") places='@file' ;;
         "zone restore") places='@file' ;;
+        "zone migrate") places='- -' ;;
         "user create") places='-' ;;
         "user get") places='-' ;;
         "user set") places='-' ;;

@@ -26,6 +26,11 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
     )
 
 
+def migrate(store: str, to: str) -> Restored:
+    done = of_daemon("offline", "migrate", "--store", store, "--to", to)
+    return Restored.read(json.loads(done.stdout))
+
+
 def of_daemon(
     module: str, *arguments: str, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 2.0  # then the server is asked whether it is there
 ANSWER_S = 3.0  # it has so long to say so
+ASK_SOON_S = 0.002  # after a change: the rest of its revision is right behind it
 ASK_AGAIN_S = 0.05  # a server that lags behind says nothing until it has caught up
 CATCH_UP_S = 0.15  # an old server looks after watches of the past every 0.1 s
 RETRY_S = 0.2
@@ -117,7 +118,7 @@ class Watcher:
         reading = asyncio.ensure_future(self._call.read())
         try:
             silent_s = 0.0
-            wait_s = ASK_AGAIN_S if self._changes else QUIET_S
+            wait_s = ASK_SOON_S if self._changes else QUIET_S
             while not (await asyncio.wait([reading], timeout=wait_s))[0]:
                 silent_s += wait_s
                 if silent_s > QUIET_S + ANSWER_S:
