@@ -53,11 +53,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         parser.add_argument(flag, default=value, help=text, **more)  # type: ignore[arg-type]
 
     host = socket.gethostname().split(".")[0].lower()
-    add("--node", host, "name of this node in the zone (default: the host's)")
+    add("--node", None, "name of this node (default: as it joined the zone, else the host's)")
     add(
         "--store",
         None,
-        "sqlite:///PATH, a path, or etcd://... (default: store.db in the state directory)",
+        "sqlite:///PATH, a path, or etcd://... (default: the zone's, else store.db in the state dir)",
     )
     add("--run-dir", "/run/plum", "sockets and markers (default: %(default)s)")
     add("--state-dir", "/var/lib/plum", "audit log and store (default: %(default)s)")

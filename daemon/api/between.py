@@ -18,10 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from daemon.api import errors
 from daemon.api.audit import Audit
 from daemon.api.errors import RefusedError, error_response
-from daemon.api.front import PREFIX, record
+from daemon.api.front import record
 from daemon.api.peer import TlsPeer
 from daemon.trust import admission
 from daemon.trust.certificate import key_pem, pem_of
+from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.errors import TrustError
 
@@ -120,6 +121,14 @@ def between_nodes(member: Member, audit: Audit) -> ASGIApp:
         request.state.summary = "took the authority's key"
         authority = admission.signing(member)
         return Signing(authorities=certificates(), key=key_pem(authority.key).decode())
+
+    @app.post(f"{PREFIX}holds")
+    async def holds(request: Request) -> Done:
+        """Whether this director has the authority's key: only then another may drop it."""
+        _node(request)
+        _only_director(member)
+        admission.signing(member)
+        return Done(node=member.node)
 
     @app.post(f"{PREFIX}rotate")
     async def rotate_now(request: Request) -> Done:

@@ -16,11 +16,10 @@ from daemon.api.errors import error_response
 from daemon.api.peer import TlsPeer
 from daemon.api.principal import Origin, Principal, source_of
 from daemon.store.interface import StoreError
+from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 
 log = logging.getLogger(__name__)
-
-PREFIX = "/v1/trust/"
 
 
 class Front:

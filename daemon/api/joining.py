@@ -10,7 +10,6 @@ from typing import Any
 import h11
 
 from daemon.api.client import CONNECT_S, PeerError, Question, Reply, exchange
-from daemon.api.front import PREFIX
 from daemon.model.base import Address
 from daemon.trust.certificate import (
     Certificate,
@@ -21,7 +20,7 @@ from daemon.trust.certificate import (
     read_certificates,
     request,
 )
-from daemon.trust.contexts import PORT, newcomer_context
+from daemon.trust.contexts import PORT, PREFIX, newcomer_context
 from daemon.trust.errors import TrustError
 from daemon.trust.folder import Membership, Trust, TrustFolder
 from daemon.trust.invitation import Invitation

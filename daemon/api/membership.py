@@ -14,11 +14,11 @@ from daemon.api.answers import InvitationAnswer, Rotated, ZoneAnswer, ZoneNode
 from daemon.api.audit import timestamp
 from daemon.api.backend import ActorDep, Backend, BackendDep
 from daemon.api.client import PeerError, Question
-from daemon.api.front import PREFIX
 from daemon.api.node import check_node
 from daemon.model.base import Address, Name
 from daemon.model.node import Role
 from daemon.trust.certificate import fingerprint
+from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.invitation import invite
 from daemon.trust.records import CertificateRecord, read_identity

@@ -6,11 +6,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from daemon.api.client import NotAskedError, PeerError, Peers, Question
-from daemon.api.front import PREFIX
 from daemon.store.interface import StoreError
 from daemon.trust import admission
 from daemon.trust.authority import Authority, renew_at
@@ -23,12 +22,13 @@ from daemon.trust.certificate import (
     read_key,
     request,
 )
+from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.errors import TrustError
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 30.0
+LOOK_S = 1.0  # nothing is asked of anybody unless something is due
 RETRY_S = 5.0
 ANSWER_S = 10.0
 
@@ -46,19 +46,20 @@ class Upkeep:
         self._peers = peers
         self._changed = changed
         self._clock = clock
+        self._confirmed = False  # we may have ended before we could
 
     async def run(self) -> None:
         """Until cancelled. What fails is logged and tried again."""
         while True:
-            pause_s = LOOK_S
             try:
                 await self.look()
             except (TrustError, PeerError, StoreError, OSError) as error:
                 words = error.message if isinstance(error, TrustError) else str(error)
                 log.error("trust", extra={"step": "upkeep", "error": words})
-                pause_s = RETRY_S
+                await asyncio.sleep(RETRY_S)
+                continue
             try:
-                async with asyncio.timeout(pause_s):
+                async with asyncio.timeout(LOOK_S):
                     await self._member.rotation.wait()
             except TimeoutError:
                 continue
@@ -66,16 +67,11 @@ class Upkeep:
     async def look(self) -> None:
         """What is due now. Raises TrustError, PeerError, StoreError, OSError."""
         member = self._member
-        member.remember_directors()
         await self._keep_authority()
+        member.remember_directors()
         trust = member.credentials.trust
-        record = await member.roster.record(member.node)
-        if (
-            record is not None
-            and record.previous
-            and record.fingerprint == fingerprint(trust.certificate)
-        ):
-            await self._confirm()  # we ended before we could
+        if not self._confirmed:
+            await self._confirm()
         if member.rotation.is_set() or self._clock() >= renew_at(trust.certificate):
             await self.renew()
             member.rotation.clear()
@@ -95,6 +91,7 @@ class Upkeep:
             if issued.public_key() != key.public_key():
                 raise TrustError("a director answered with a certificate of another key")
         member.credentials.folder.replace_certificate(key, issued, trust.authorities[-1])
+        self._confirmed = False
         self._reload()
         await self._confirm()
         log.info(
@@ -109,18 +106,23 @@ class Upkeep:
             raise TrustError(f"a director answered with a certificate of {node}")
 
     async def _confirm(self) -> None:
+        """The certificate before this one is void: we have this one on the disk."""
         member, trust = self._member, self._member.credentials.trust
         if trust.authority is not None and member.is_director:
             await admission.confirm(member.store, member.node, fingerprint(trust.certificate))
         else:
             await self._ask_directors("confirm", {})
+        self._confirmed = True
 
     async def _keep_authority(self) -> None:
-        """A director has the authority's key; who is none (any more) does not keep it."""
+        """A director has the authority's key; who is none (any more) does not keep it, but
+        only lets it go when another one has it."""
         member = self._member
         folder, trust = member.credentials.folder, member.credentials.trust
         if member.is_director and trust.authority is None:
-            answer = await self._ask_directors("signing", {})
+            # Whom we knew as director before may be the only one that has it.
+            known = {*member.directors(), *trust.membership.directors}
+            answer = await self._ask_any(known, "signing", {})
             authorities = read_certificates(str(answer["authorities"]).encode())
             if authorities != trust.authorities:
                 raise TrustError("another director has another authority")
@@ -129,6 +131,7 @@ class Upkeep:
             self._reload()
             log.info("took the authority's key", extra={"step": "upkeep"})
         elif not member.is_director and trust.authority is not None and member.directors():
+            await self._ask_directors("holds", {})
             folder.ca_key.unlink(missing_ok=True)
             self._reload()
             log.info("no director any more: the authority's key is gone", extra={"step": "upkeep"})
@@ -138,9 +141,14 @@ class Upkeep:
         self._changed()
 
     async def _ask_directors(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._ask_any(self._member.directors(), what, body)
+
+    async def _ask_any(
+        self, nodes: Iterable[str], what: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
         """The first answer that is good. Raises TrustError with what all of them said."""
         said: list[str] = []
-        for node in sorted(self._member.directors()):
+        for node in sorted(nodes):
             if node == self._member.node:
                 continue
             headers = [("Content-Type", "application/json")]

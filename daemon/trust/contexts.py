@@ -11,6 +11,8 @@ from daemon.trust.folder import TrustFolder
 
 #: Where every node answers, on its VTEP address.
 PORT = 4788
+#: Of what is asked between nodes only.
+PREFIX = "/v1/trust/"
 
 
 def server_context(folder: TrustFolder, *, strangers: bool) -> ssl.SSLContext:
