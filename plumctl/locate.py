@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 
 from plumctl import token_file
-from plumctl.client import ANSWER_TIMEOUT_S, Client
+from plumctl.asker import ANSWER_TIMEOUT_S
+from plumctl.client import Client
+from plumctl.door import TlsDoor
 from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
 
 DEFAULT_SOCKET = "/run/plum/plumd.sock"
+#: Set by the options of the same names before the command, or by the caller.
+SERVER, CA = "PLUM_SERVER", "PLUM_CA_FILE"
 #: Not PLUM_NODE: that one tells plumd its own name.
-NODE_VARIABLE = "PLUM_ASK_NODE"
+NODE = "PLUM_ASK_NODE"
 
 
 def socket_path(given: str | None = None) -> str:
@@ -27,12 +31,37 @@ def socket_path(given: str | None = None) -> str:
 
 
 def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
-    """With the token of $PLUM_TOKEN_FILE, which --token-file sets, if there is one; for the
-    node that --node names."""
-    file = os.environ.get(token_file.VARIABLE)
+    """--socket, else the director of --server, else a socket of this machine.
+
+    With the token of --token-file if there is one, for the node that --node names. Raises
+    PlumError.
+    """
+    node = os.environ.get(NODE)
+    server, file = os.environ.get(SERVER), os.environ.get(token_file.VARIABLE)
+    if server and not given:
+        door = _director(server, file)
+        shown = token_file.read(file or "")
+        return Client(door, timeout_s=timeout_s, token=shown, node=node)
     token = token_file.read(file) if file else None
-    node = os.environ.get(NODE_VARIABLE)
     return Client(socket_path(given), timeout_s=timeout_s, token=token, node=node)
+
+
+def _director(server: str, file: str | None) -> TlsDoor:
+    missing = [
+        f"{option} or {variable}"
+        for option, variable, value in (
+            ("--ca", CA, os.environ.get(CA)),
+            ("--token-file", token_file.VARIABLE, file),
+        )
+        if not value
+    ]
+    if missing:
+        raise PlumError(
+            f"a director is reached with the zone's CA and a token: add {' and '.join(missing)}",
+            "plumctl --server https://DIRECTOR:4788 --ca ca.pem --token-file FILE COMMAND",
+            ExitCode.USAGE,
+        )
+    return TlsDoor.parse(server, os.environ[CA])
 
 
 def _first_sandbox_socket() -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import plumctl
 from plumctl.answers import Restored
-from plumctl.client import refused
+from plumctl.asker import refused
 from plumctl.run import pipe
 
 
@@ -23,6 +23,12 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
     ]
     return Restored.read(
         json.loads(of_daemon("offline", "restore", "--store", store, *flags, stdin=lines).stdout)
+    )
+
+
+def migrate(store: str, to: str) -> Restored:
+    return Restored.read(
+        json.loads(of_daemon("offline", "migrate", "--store", store, "--to", to).stdout)
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from plumctl import options
-from plumctl.commands import zone_backup, zone_init, zone_show
+from plumctl.commands import zone_backup, zone_init, zone_migrate, zone_show
 
-app = options.new_app("Make a zone, look at it, back it up and restore it.")
-for module in (zone_init, zone_show, zone_backup):
+app = options.new_app("Make a zone, look at it, back it up, restore it, move it to another store.")
+for module in (zone_init, zone_show, zone_backup, zone_migrate):
     app.add_typer(module.app)
