@@ -723,7 +723,7 @@ _plumctl() {
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
         'node:Take nodes into the zone, empty them, take them out.'
-        'zone:Make a zone, look at it, back it up, restore and move it.'
+        'zone:Make a zone, look at it, back it up, move it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'

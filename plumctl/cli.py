@@ -37,7 +37,7 @@ COMMANDS = {
     "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "node": Command("node", "Take nodes into the zone, empty them, take them out."),
-    "zone": Command("zone", "Make a zone, look at it, back it up, restore and move it."),
+    "zone": Command("zone", "Make a zone, look at it, back it up, move it."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),

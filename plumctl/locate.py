@@ -16,7 +16,7 @@ DEFAULT_SOCKET = "/run/plum/plumd.sock"
 #: Set by the options of the same names before the command, or by the caller.
 SERVER, CA = "PLUM_SERVER", "PLUM_CA_FILE"
 #: Not PLUM_NODE: that one tells plumd its own name.
-NODE_VARIABLE = "PLUM_ASK_NODE"
+NODE = "PLUM_ASK_NODE"
 
 
 def socket_path(given: str | None = None) -> str:
@@ -33,17 +33,17 @@ def socket_path(given: str | None = None) -> str:
 def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
     """--socket, else the director of --server, else a socket of this machine.
 
-    With the token of --token-file if there is one, and for the node that --node names.
-    Raises PlumError.
+    With the token of --token-file if there is one, for the node that --node names. Raises
+    PlumError.
     """
-    node = os.environ.get(NODE_VARIABLE)
+    node = os.environ.get(NODE)
     server, file = os.environ.get(SERVER), os.environ.get(token_file.VARIABLE)
     if server and not given:
-        door: str | TlsDoor = _director(server, file)
-    else:
-        door = socket_path(given)
+        door = _director(server, file)
+        shown = token_file.read(file or "")
+        return Client(door, timeout_s=timeout_s, token=shown, node=node)
     token = token_file.read(file) if file else None
-    return Client(door, timeout_s=timeout_s, token=token, node=node)
+    return Client(socket_path(given), timeout_s=timeout_s, token=token, node=node)
 
 
 def _director(server: str, file: str | None) -> TlsDoor:

@@ -27,8 +27,9 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
 
 
 def migrate(store: str, to: str) -> Restored:
-    done = of_daemon("offline", "migrate", "--store", store, "--to", to)
-    return Restored.read(json.loads(done.stdout))
+    return Restored.read(
+        json.loads(of_daemon("offline", "migrate", "--store", store, "--to", to).stdout)
+    )
 
 
 def of_daemon(
