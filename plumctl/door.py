@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import socket
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from plumctl.errors import ExitCode, PlumError
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_PORT = 4788
 
@@ -40,19 +43,23 @@ class UnixDoor:
 class TlsDoor:
     """TLS 1.3, and only with who has a certificate of that CA for that name."""
 
-    host: str
+    name: str
+    host: str  # where it is reached: the name, or an address
     port: int
     ca_file: str
 
     @property
     def address(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"https://{host}:{self.port}"
+        return f"https://{'' if self.name == self.host else f'{self.name}@'}{host}:{self.port}"
 
     @classmethod
     def parse(cls, url: str, ca_file: str) -> TlsDoor:
-        """`https://director:4788`. Raises PlumError."""
-        hint = f"write https://HOST, or https://HOST:PORT (default: {DEFAULT_PORT})"
+        """`https://n1:4788`, or `https://n1@192.0.2.1:4788` where no DNS knows n1.
+
+        Raises PlumError.
+        """
+        hint = f"write https://NAME, or https://NAME@ADDRESS, and :PORT unless {DEFAULT_PORT}"
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -60,10 +67,10 @@ class TlsDoor:
             raise PlumError(f"{url!r} is no address: {error}", hint, ExitCode.USAGE) from error
         if parts.scheme == "http":
             raise PlumError(f"{url!r} is not encrypted", hint, ExitCode.USAGE)
-        more = parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment
-        if parts.scheme != "https" or not host or more:
+        more = parts.password is not None or parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme != "https" or not host or parts.username == "" or more:
             raise PlumError(f"{url!r} is no address of a director", hint, ExitCode.USAGE)
-        return cls(host, port or DEFAULT_PORT, ca_file)
+        return cls(parts.username or host, host, port or DEFAULT_PORT, ca_file)
 
     def open(self, timeout_s: float) -> http.client.HTTPConnection:
         import ssl
@@ -78,7 +85,24 @@ class TlsDoor:
                 "give the file ca.pem of the zone with --ca or PLUM_CA_FILE",
                 ExitCode.USAGE,
             ) from error
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=context)
+        return _TlsConnection(self, timeout_s, context)
+
+
+class _TlsConnection(http.client.HTTPConnection):
+    def __init__(self, door: TlsDoor, timeout_s: float, context: ssl.SSLContext) -> None:
+        super().__init__(door.name, door.port, timeout=timeout_s)
+        self._door = door
+        self._timeout_s = timeout_s
+        self._context = context
+
+    def connect(self) -> None:
+        place = (self._door.host, self._door.port)
+        plain = socket.create_connection(place, self._timeout_s)
+        try:
+            self.sock = self._context.wrap_socket(plain, server_hostname=self._door.name)
+        except BaseException:
+            plain.close()
+            raise
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -35,6 +35,7 @@ def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) ->
 
     With the token of --token-file if there is one, for the node of --node. Raises PlumError.
     """
+    node = os.environ.get(NODE)
     server, file = os.environ.get(SERVER), os.environ.get(token_file.VARIABLE)
     node = os.environ.get(NODE)
     if server and not given:

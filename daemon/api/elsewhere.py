@@ -40,7 +40,8 @@ async def stay_or_go(request: Request, backend: BackendDep) -> None:
     """A dependency of every route, after `authorize`. Raises ElsewhereError to send it on."""
     named = request.headers.get(NODE_HEADER)
     here = backend.node.name
-    local = isinstance(request.state.peer, Peer)
+    peer = request.state.peer
+    local = isinstance(peer, Peer) or peer.node is None  # a user's plumctl, not a node's
     if named and named != here:
         if not local:
             raise RefusedError(f"this is {here}, not {named}", "a request is sent on only once")

@@ -71,10 +71,22 @@ class Upkeep:
         member.remember_directors()
         trust = member.credentials.trust
         if not self._confirmed:
-            await self._confirm()
+            await self._settle()
         if member.rotation.is_set() or self._clock() >= renew_at(trust.certificate):
             await self.renew()
             member.rotation.clear()
+
+    async def _settle(self) -> None:
+        """We may have ended in the middle of a renewal."""
+        member = self._member
+        record = await member.roster.record(member.node)
+        if record is not None and record.fingerprint == fingerprint(
+            member.credentials.trust.certificate
+        ):
+            await self._confirm()
+        else:  # what was issued last was lost; the one we have is still good for another
+            member.rotation.set()
+            self._confirmed = True
 
     async def renew(self) -> None:
         """A new key and certificate. The one before is good until the new one is in use."""

@@ -183,9 +183,9 @@ PROMISES: dict[str, list[Promise]] = {
     ],
     "wait": [
         Promise(
-            Request("GET", "/v1/wait?revision=999999&timeout_s=0", shows=path("acme", 1)),
+            Request("GET", "/v1/wait?revision={revision-4}&timeout_s=0", shows=path("acme", 1)),
             READ,
-            Request("GET", "/v1/wait?revision=999999&timeout_s=0", shows=path("zeta", 1)),
+            Request("GET", "/v1/wait?revision={revision-4}&timeout_s=0", shows=path("zeta", 1)),
             LIST_OTHER,
         )
     ],

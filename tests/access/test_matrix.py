@@ -52,7 +52,7 @@ def operations(app: FastAPI) -> set[str]:
 async def test_cell(
     world: World, operation: str, role: str, request_: Request, outcome: str
 ) -> None:
-    target = request_.target.format_map(world.token_ids())  # {USER}: the id of its token
+    target = request_.target.format_map(await world.marks())
     request_ = replace(request_, target=target)
     before = await world.state()
     answer = await world.ask(role, request_.method, request_.target, request_.body)

@@ -138,13 +138,34 @@ async def test_who_is_not_the_director_gets_no_token(
 
 @pytest.mark.parametrize(
     "url",
-    ["http://n1:4788", "n1", "https://", "https://n1/path", "https://u:p@n1", "https://n1:x", ""],
+    [
+        "http://n1:4788",
+        "n1",
+        "https://",
+        "https://n1/path",
+        "https://u:p@n1",
+        "https://@n1",
+        "https://n1:x",
+        "",
+    ],
 )
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(PlumError) as refused:
         TlsDoor.parse(url, "ca.pem")
     assert refused.value.exit_code == ExitCode.USAGE
-    assert "https://HOST" in refused.value.hint
+    assert "https://NAME@ADDRESS" in refused.value.hint
+
+
+async def test_a_director_that_no_dns_knows_is_named_beside_its_address(
+    world: World, files: Callable[[str], str], tmp_path: Path
+) -> None:
+    zone = Authority(tmp_path, "zone")
+    async with director(world, zone.issue("n1")) as port:
+        more = ("--ca", str(zone.file), "--token-file", files("viewer"), "whoami")
+        code, out, err = await plumctl("--server", f"https://n1@127.0.0.1:{port}", *more)
+        assert (code, "viewer" in out) == (0, True), err
+        code, _, err = await plumctl("--server", f"https://n2@127.0.0.1:{port}", *more)
+        assert (code, "could not prove" in err) == (3, True)
 
 
 async def test_the_port_has_a_default() -> None:

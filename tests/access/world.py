@@ -42,6 +42,7 @@ from daemon.reconcile.status import Exceptional, NodeStatus, Repair, State, stat
 from daemon.store.interface import Delete, Put, Store
 from daemon.store.open import open_store
 from daemon.zone.apply import apply
+from daemon.zone.keys import history_key
 from daemon.zone.tokens import create_token
 from daemon.zone.users import create_user
 from tests.api.conftest import Connection
@@ -228,8 +229,13 @@ class World:
         path = self.folder / f"{door}.sock"
         return await asyncio.to_thread(_request, path, method, target, body, sent)
 
-    def token_ids(self) -> dict[str, str]:
-        return {name: token.split("_")[1] for name, token in self.tokens.items()}
+    async def marks(self) -> dict[str, str]:
+        """What stands in braces in a promise: `{USER}`, the id of its token, and
+        `{revision-4}`, the store revision of the change of both tenants."""
+        marks = {name: token.split("_")[1] for name, token in self.tokens.items()}
+        both = await self.store.get(history_key(4))
+        assert both is not None
+        return {**marks, "revision-4": str(both.mod_revision)}
 
     async def state(self) -> dict[str, bytes]:
         """Everything the store holds."""
