@@ -368,6 +368,29 @@ def _shown_by(world: World, node: str) -> int:
         return read_der(der).serial_number
 
 
+def test_a_role_changes_by_apply_and_the_authoritys_key_follows(world: World) -> None:
+    def become(*roles: str) -> None:
+        spec = {"vtep": world.address("n3"), "roles": roles}
+        world.client().apply([{"kind": "node", "name": "n3", "spec": spec}])
+
+    def lets_strangers_in() -> bool:
+        try:
+            answer = world.ask("n3", "GET", "/v1/status", context=stranger(world), source="n1")
+        except (ssl.SSLError, ConnectionError):
+            return False
+        assert answer.status == 401
+        return True
+
+    become("director", "edge")
+    until(lambda: world.folder("n3").ca_key.exists())
+    until(lets_strangers_in)
+    done = world.client("n3").apply([{"kind": "tenant", "name": "zeta"}])  # without a token now
+    assert done.changes
+    become("edge")
+    until(lambda: not world.folder("n3").ca_key.exists())
+    until(lambda: not lets_strangers_in())
+
+
 # The wrong store, the wrong folder
 
 
