@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from daemon.api.joining import join
-from daemon.options import with_certificate
 from daemon.store.interface import StoreError
 from daemon.store.open import open_store
 from daemon.trust.certificate import fingerprint
@@ -78,16 +78,33 @@ async def _init(given: argparse.Namespace) -> Trust:
 async def _join(given: argparse.Namespace) -> Trust:
     folder = TrustFolder(given.state_dir / "trust")
     invitation = read_invitation(sys.stdin.read())
-    if folder.exists() and given.again:
+    _check_reachable(invitation.store)
+    replaces = folder.exists() and given.again
+    into = TrustFolder(folder.path.with_name("trust.again")) if replaces else folder
+    if replaces:
+        shutil.rmtree(into.path, ignore_errors=True)
+    trust = await join(into, invitation, given.vtep, given.underlay_mtu, time.time())
+    if replaces:  # only now: who is refused stays what it is
         _put_aside(folder.path)
-    url = with_certificate(invitation.store, folder.path)
-    path = url.removeprefix("sqlite://")
-    if path != url and not Path(path).exists():
+        into.path.rename(folder.path)
+    return trust
+
+
+def _check_reachable(store: str) -> None:
+    """Before the token is used up: this machine has what the store's URL names."""
+    parts = urlsplit(store)
+    if parts.scheme == "sqlite" and not Path(unquote(parts.path)).exists():
         raise TrustError(
-            f"the zone's store is the file {path} of another machine",
+            f"the zone's store is the file {parts.path} of another machine",
             "more than one machine needs etcd: plumctl zone migrate, on a director",
         )
-    return await join(folder, invitation, given.vtep, given.underlay_mtu, time.time())
+    files = [path for paths in parse_qs(parts.query).values() for path in paths]
+    missing = [path for path in files if not Path(path).exists()]
+    if missing:
+        raise TrustError(
+            f"the zone's store needs {', '.join(missing)}, which this machine does not have",
+            "copy them to the same place as on the directors, then join",
+        )
 
 
 def _put_aside(path: Path) -> None:

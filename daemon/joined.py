@@ -72,5 +72,5 @@ def make_api(
         return Api(ApiServer(app, listener), None)
     tls = TlsListener(member)
     front = Front(app, between_nodes(member, audit), member, audit)
-    upkeep = Upkeep(member, backend.peers, tls.look_again)
+    upkeep = Upkeep(member, backend.peers)
     return Api(ApiServer(front, listener, tls, member.zone_id), upkeep)

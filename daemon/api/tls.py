@@ -25,64 +25,68 @@ _PASSING = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ENETDOWN)
 
 
 class TlsListener:
-    """Listens for as long as `serve` runs; what it accepted goes on after that."""
+    """Accepts for as long as `serve` runs; what it accepted goes on after that.
+
+    Each connection gets the context that is right when it is accepted, so certificates and
+    roles change without anybody being turned away, and open connections are left alone.
+    """
 
     def __init__(self, member: Member, *, port: int = PORT) -> None:
         self._member = member
         self._address = (str(member.vtep), port)
-        self._look = asyncio.Event()
-        self.listening = asyncio.Event()
-
-    def look_again(self) -> None:
-        """Certificates or roles have changed: new connections are to see it."""
-        self._look.set()
+        self._state: object = None
+        self._context: ssl.SSLContext | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     async def serve(self, protocol: Callable[[], Any]) -> None:
-        """Accept connections until cancelled. `protocol` makes what speaks on each.
-
-        A changed context is put in place by a second server on the same socket: nobody is
-        turned away meanwhile, and connections that are open are left alone.
-        """
-        bound = await self._bind()
-        server: asyncio.Server | None = None
+        """Accept connections until cancelled. `protocol` makes what speaks on each."""
         loop = asyncio.get_running_loop()
-        state: object = None
+        room = asyncio.Semaphore(BACKLOG)
+        bound = await self._bind()
         try:
+            bound.listen(BACKLOG)
             while True:
-                self._look.clear()
-                if (wanted := self._wanted()) != state:
-                    context = self._context(strangers=wanted[0])
-                    if context is not None:
-                        new = await loop.create_server(
-                            protocol,
-                            sock=bound.dup(),
-                            ssl=context,
-                            backlog=BACKLOG,
-                            ssl_handshake_timeout=HANDSHAKE_S,
-                        )
-                        if server is not None:
-                            server.close()
-                        server, state = new, wanted
-                        self.listening.set()
+                await room.acquire()
                 try:
-                    async with asyncio.timeout(RETRY_S):  # a role may have changed
-                        await self._look.wait()
-                except TimeoutError:
+                    connection, _ = await loop.sock_accept(bound)
+                except OSError as error:  # none left to give; those that end make room
+                    room.release()
+                    log.error("cannot accept", extra={"step": "tls", "error": str(error)})
+                    await asyncio.sleep(RETRY_S)
                     continue
+                task = asyncio.create_task(self._welcome(connection, protocol))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+                task.add_done_callback(lambda _: room.release())
         finally:
-            if server is not None:
-                server.close()
             bound.close()
+            for task in self._handshakes:
+                task.cancel()
 
-    def _wanted(self) -> tuple[bool, int]:
-        return self._member.is_director, self._member.credentials.generation
-
-    def _context(self, *, strangers: bool) -> ssl.SSLContext | None:
+    async def _welcome(self, connection: socket.socket, protocol: Callable[[], Any]) -> None:
+        context = self._current()
+        if context is None:
+            connection.close()
+            return
         try:
-            return self._member.credentials.server(strangers=strangers)
-        except TrustError as error:
-            log.error("certificates", extra={"step": "tls", "error": error.message})
-            return None
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError as error:  # also TLS: not for us, or gone
+            where = {"step": "tls", "error": str(error)}
+            log.debug("no handshake", extra=where)
+
+    def _current(self) -> ssl.SSLContext | None:
+        """For a new connection; the one before while the files cannot be read."""
+        member = self._member
+        wanted = (member.is_director, member.credentials.generation)
+        if wanted != self._state:
+            try:
+                self._context = member.credentials.server(strangers=member.is_director)
+                self._state = wanted
+            except TrustError as error:
+                log.error("certificates", extra={"step": "tls", "error": error.message})
+        return self._context
 
     async def _bind(self) -> socket.socket:
         said = ""

@@ -35,16 +35,10 @@ ANSWER_S = 10.0
 
 class Upkeep:
     def __init__(
-        self,
-        member: Member,
-        peers: Peers,
-        changed: Callable[[], None],
-        clock: Callable[[], float] = time.time,
+        self, member: Member, peers: Peers, clock: Callable[[], float] = time.time
     ) -> None:
-        """`changed`: connections are to be made with what is there now."""
         self._member = member
         self._peers = peers
-        self._changed = changed
         self._clock = clock
         self._confirmed = False  # we may have ended before we could
 
@@ -104,7 +98,7 @@ class Upkeep:
                 raise TrustError("a director answered with a certificate of another key")
         member.credentials.folder.replace_certificate(key, issued, trust.authorities[-1])
         self._confirmed = False
-        self._reload()
+        self._member.credentials.reload()
         await self._confirm()
         log.info(
             "certificate renewed",
@@ -140,17 +134,13 @@ class Upkeep:
                 raise TrustError("another director has another authority")
             authority = Authority(read_key(str(answer["key"]).encode()), authorities[-1])
             folder.replace_authorities(authorities, authority)
-            self._reload()
+            self._member.credentials.reload()
             log.info("took the authority's key", extra={"step": "upkeep"})
         elif not member.is_director and trust.authority is not None and member.directors():
             await self._ask_directors("holds", {})
             folder.ca_key.unlink(missing_ok=True)
-            self._reload()
+            self._member.credentials.reload()
             log.info("no director any more: the authority's key is gone", extra={"step": "upkeep"})
-
-    def _reload(self) -> None:
-        self._member.credentials.reload()
-        self._changed()
 
     async def _ask_directors(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._ask_any(self._member.directors(), what, body)

@@ -30,12 +30,12 @@ class Kept:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.now = time.time()
-        self.reloads = 0
         peers = Peers(member.store, member)
-        self.upkeep = Upkeep(member, peers, self._reloaded, clock=lambda: self.now)
+        self.upkeep = Upkeep(member, peers, clock=lambda: self.now)
 
-    def _reloaded(self) -> None:
-        self.reloads += 1
+    @property
+    def reloads(self) -> int:
+        return self.member.credentials.generation
 
     @property
     def shown(self) -> str:
@@ -85,7 +85,7 @@ async def test_death_between_signing_and_writing_locks_nobody_out(
             await kept.upkeep.look()
     assert not await kept.member.roster.refusal("n1", first)
     kept.member.rotation.clear()  # the next plumd knows nothing of it
-    await Upkeep(kept.member, Peers(kept.member.store, kept.member), kept._reloaded).look()
+    await Upkeep(kept.member, Peers(kept.member.store, kept.member)).look()
     assert kept.shown != first
     assert await kept.member.roster.refusal("n1", first)
 

@@ -112,16 +112,16 @@ class World:
     def join(self, node: str, token: str, *arguments: str) -> Ran:
         return self.plumctl(node, "node", "join", "-", *arguments, stdin=token)
 
-    def refused(self, node: str, token: str, vtep: str | None = None) -> str:
-        """What the machine is told that wants to join; without the start of a process."""
-        address = ip_address(vtep) if vtep else None
-
-        def attempt() -> None:
-            invitation = read_invitation(token)
+    def let_in(self, node: str, token: str, vtep: str | None = None) -> None:
+        """As `plumctl node join` does it, without the start of a process."""
+        invitation, address = read_invitation(token), ip_address(vtep) if vtep else None
+        with entered(self.namespace(node)):
             asyncio.run(join(self.folder(node), invitation, address, None, time.time()))
 
-        with entered(self.namespace(node)), pytest.raises(TrustError) as caught:
-            attempt()
+    def refused(self, node: str, token: str, vtep: str | None = None) -> str:
+        """What the machine is told that wants to join."""
+        with pytest.raises(TrustError) as caught:
+            self.let_in(node, token, vtep)
         return f"{caught.value.message}; {caught.value.hint}"
 
     def start(self, *nodes: str) -> None:
@@ -222,10 +222,9 @@ def make() -> Iterator[World]:
             *("--role", "director", "--role", "edge"),
         )
         assert made.code == 0, made
-        tokens = {"n2": made.out, "n3": world.invite("n3", vtep=world.address("n3"))}
-        for node, token in tokens.items():
-            joined = world.join(node, token)
-            assert joined.code == 0, joined
+        joined = world.join("n2", made.out)
+        assert joined.code == 0, joined
+        world.let_in("n3", world.invite("n3", vtep=world.address("n3")))
         world.start(*NODES[1:])
         client = world.client()
         client.create_user("boss", "zone-admin", None, "")
