@@ -128,6 +128,22 @@ async def test_a_quiet_watch_leaves_a_silent_member(whole: list[Member]) -> None
 
 
 @pytest.mark.asyncio
+async def test_a_lease_is_kept_alive_past_a_silent_member(whole: list[Member]) -> None:
+    """In time: nodes renew a lease of ten seconds every three, and are given up without it."""
+    async with await opened(whole) as store:
+        lease = await store.grant(10)
+        await store.commit([], [Put("/kept", b"", lease)])
+        for member in whole:  # one of them is the one it is connected to
+            member.pause()
+            began = time.monotonic()
+            await store.keep_alive(lease)
+            assert time.monotonic() - began < 7
+            member.resume()
+            member.ready()
+        assert await store.get("/kept") is not None
+
+
+@pytest.mark.asyncio
 async def test_a_minority_neither_reads_nor_writes(whole: list[Member]) -> None:
     for member in whole[1:]:
         member.pause()
