@@ -31,6 +31,7 @@ _plumctl() {
                 "node remove") verb="node remove" ;;
                 "zone backup") verb="zone backup" ;;
                 "zone restore") verb="zone restore" ;;
+                "zone migrate") verb="zone migrate" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
@@ -70,7 +71,7 @@ _plumctl() {
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "cordon uncordon drain remove" ;;
-            "zone ") _plumctl_words "backup restore" ;;
+            "zone ") _plumctl_words "backup restore migrate" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
@@ -181,6 +182,9 @@ _plumctl_flag() {
         "zone restore:--timeout") expect='-' ;;
         "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
         "zone restore:--socket") expect='@file' ;;
+        "zone migrate:--from") expect='-' ;;
+        "zone migrate:--to") expect='-' ;;
+        "zone migrate:-o" | "zone migrate:--output") expect='=FORMAT' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -269,6 +273,7 @@ _plumctl_flags() {
         "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
+        "zone migrate") flags="--from --to --resume -o --output --no-headers --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;

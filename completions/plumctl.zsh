@@ -270,6 +270,18 @@ _plumctl_zone_restore() {
         '1:argument:_files'
 }
 
+_plumctl_zone_migrate() {
+    _arguments -s \
+        '--from[The old store\\: sqlite\\:///absolute/path.]:value:' \
+        '--to[The new\\: etcd\\://HOST\\:PORT,...?ca=FILE&cert=FILE&key=FILE.]:value:' \
+        '--resume[Take over where an earlier move broke off.]' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_drops() {
     _arguments -s \
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
@@ -544,6 +556,7 @@ _plumctl_zone() {
     commands=(
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
+        'migrate:Move a zone from a SQLite file to an empty etcd, as it was at one revision.'
     )
     if ((CURRENT == 2)); then
         _describe command commands

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import plumctl
-from plumctl.answers import Restored
+from plumctl.answers import Migrated, Restored
 from plumctl.client import refused
 from plumctl.run import pipe
 
@@ -22,6 +22,12 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
         flag for flag, given in (("--replace", replace), ("--other-zone", other_zone)) if given
     ]
     return Restored.read(json.loads(_run("restore", "--store", store, *flags, stdin=lines).stdout))
+
+
+def migrate(source: str, target: str, *, resume: bool) -> Migrated:
+    flags = ["--resume"] if resume else []
+    done = _run("migrate", "--store", source, "--to", target, *flags)
+    return Migrated.read(json.loads(done.stdout))
 
 
 def _run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
