@@ -45,6 +45,7 @@ _OPTIONS = [
 ]
 #: Errors of etcd before anything was carried out: the next member may do better.
 _NOT_DONE = ("no leader", "not capable", "too many requests", "server stopped")
+_TOO_LARGE = "the change is too large for it: split it, or raise --max-request-bytes"
 _MEANING = {
     "mvcc: database space exceeded": (
         "its database is full: compact and defragment it, then disarm the alarm "
@@ -53,7 +54,8 @@ _MEANING = {
     "too many operations in txn request": (
         "the change is too large for it: split it, or raise --max-txn-ops"
     ),
-    "request is too large": "the change is too large: split it, or raise --max-request-bytes",
+    "request is too large": _TOO_LARGE,
+    "received message larger than max": _TOO_LARGE,  # gRPC's word, half a MiB later
 }
 
 
