@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -39,6 +39,8 @@ function __plumctl_only
 end
 
 complete -c plumctl -f
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l server -r -f -d 'Ask this director over TLS (default: PLUM_SERVER), with --ca and --token-file.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l ca -r -F -d 'Certificate of the zone\'s CA (default: PLUM_CA_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l token-file -r -F -d 'Show the token in this file (default: PLUM_TOKEN_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a apply -d 'Create and change objects from manifests.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a diff -d 'Show what apply would change.'
@@ -51,7 +53,7 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a history -d '
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rollback -d 'Go back to how it was at a revision.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a endpoint -d 'Create and delete endpoints.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a node -d 'Empty nodes and take them out of the zone.'
-complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a zone -d 'Back the zone up and restore it.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a zone -d 'Back the zone up, restore it, move it.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a drops -d 'Why packets were dropped, and how many.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rules -d 'How often each policy rule decided.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a policy -d 'Ask the policies what they would do.'
@@ -70,7 +72,7 @@ complete -c plumctl -n '__plumctl_only node' -f -a drain -d 'Cordon a node, then
 complete -c plumctl -n '__plumctl_only node' -f -a remove -d 'Take a node out of the zone. Refused while endpoints are on it.'
 complete -c plumctl -n '__plumctl_only zone' -f -a backup -d 'Write everything that lasts, as it was at one revision, to a file only you can read.'
 complete -c plumctl -n '__plumctl_only zone' -f -a restore -d 'Bring the zone to what a backup holds: all of it, or nothing.'
-complete -c plumctl -n '__plumctl_only zone' -f -a migrate -d 'Move a zone from a SQLite file to an empty etcd, as it was at one revision.'
+complete -c plumctl -n '__plumctl_only zone' -f -a migrate -d 'Move the zone to another store: copied, compared key by key, the old one closed.'
 complete -c plumctl -n '__plumctl_only policy' -f -a test -d 'Which rule decides this connection? From the model; no packet is sent.'
 complete -c plumctl -n '__plumctl_only user' -f -a create -d 'Make a user. It can do nothing until it has a token.'
 complete -c plumctl -n '__plumctl_only user' -f -a get -d 'List users, or show one.'
@@ -213,9 +215,6 @@ complete -c plumctl -n '__plumctl_at zone restore' -l no-headers -d 'Leave out t
 complete -c plumctl -n '__plumctl_at zone restore' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at zone restore' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at zone restore; and test (count (__plumctl_words)) -eq 2' -F
-complete -c plumctl -n '__plumctl_at zone migrate' -l from -r -f -d 'The old store: sqlite:///absolute/path.'
-complete -c plumctl -n '__plumctl_at zone migrate' -l to -r -f -d 'The new: etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE.'
-complete -c plumctl -n '__plumctl_at zone migrate' -l resume -d 'Take over where an earlier move broke off.'
 complete -c plumctl -n '__plumctl_at zone migrate' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at zone migrate' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at zone migrate' -l help -s h -d 'Show this message and exit.'

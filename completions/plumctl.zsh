@@ -272,14 +272,13 @@ _plumctl_zone_restore() {
 
 _plumctl_zone_migrate() {
     _arguments -s \
-        '--from[The old store\\: sqlite\\:///absolute/path.]:value:' \
-        '--to[The new\\: etcd\\://HOST\\:PORT,...?ca=FILE&cert=FILE&key=FILE.]:value:' \
-        '--resume[Take over where an earlier move broke off.]' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
         '--no-headers[Leave out the table'\''s heading.]' \
         '--help[Show this message and exit.]' \
-        '-h[Show this message and exit.]'
+        '-h[Show this message and exit.]' \
+        '1:argument:' \
+        '*:argument:'
 }
 
 _plumctl_drops() {
@@ -556,7 +555,7 @@ _plumctl_zone() {
     commands=(
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
-        'migrate:Move a zone from a SQLite file to an empty etcd, as it was at one revision.'
+        'migrate:Move the zone to another store\\: copied, compared key by key, the old one closed.'
     )
     if ((CURRENT == 2)); then
         _describe command commands
@@ -639,11 +638,11 @@ _plumctl_sandbox() {
 }
 
 _plumctl() {
-    while [[ ${words[2]} == (--token-file) ]] && ((CURRENT > 3)); do
+    while [[ ${words[2]} == (--server|--ca|--token-file) ]] && ((CURRENT > 3)); do
         words=(${words[1]} ${words[4,-1]})
         ((CURRENT -= 2))
     done
-    if ((CURRENT == 3)) && [[ ${words[2]} == (--token-file) ]]; then
+    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file) ]]; then
         _files
         return
     fi
@@ -660,7 +659,7 @@ _plumctl() {
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
         'node:Empty nodes and take them out of the zone.'
-        'zone:Back the zone up and restore it.'
+        'zone:Back the zone up, restore it, move it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'

@@ -2,9 +2,9 @@
 
     python -m daemon.offline backup  --store URL > FILE
     python -m daemon.offline restore --store URL [--replace] [--other-zone] < FILE
-    python -m daemon.offline migrate --store URL --to URL [--resume]
+    python -m daemon.offline migrate --store URL --to URL
 
-`plumctl zone backup|restore --store URL` and `plumctl zone migrate` call it. What fails is said on stderr
+`plumctl zone backup|restore --store URL` calls it. What fails is said on stderr
 as the API says it, one JSON document.
 """
 
@@ -22,8 +22,7 @@ from dataclasses import asdict
 from daemon.model import backup as file
 from daemon.options import program_version
 from daemon.store.interface import StoreError
-from daemon.store.open import FORMS, open_store, sqlite_path
-from daemon.store.sqlite_file import need_alone
+from daemon.store.open import open_store
 from daemon.zone import backup as zone
 from daemon.zone.errors import ZoneError
 from daemon.zone.migrate import migrate
@@ -33,16 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="plum-offline", description=__doc__)
     parser.add_argument("what", choices=["backup", "restore", "migrate"])
     parser.add_argument("--store", required=True)
+    parser.add_argument("--to")
     parser.add_argument("--replace", action="store_true")
     parser.add_argument("--other-zone", action="store_true")
-    parser.add_argument("--to", default="")
-    parser.add_argument("--resume", action="store_true")
     given = parser.parse_args(arguments)
     try:
         if given.what == "backup":
             asyncio.run(_backup(given.store))
         elif given.what == "migrate":
-            asyncio.run(_migrate(given.store, given.to, given.resume))
+            asyncio.run(_migrate(given.store, given.to))
         else:
             _, items = file.read(sys.stdin.buffer.read())
             asyncio.run(_restore(given.store, items, given.replace, given.other_zone))
@@ -63,23 +61,22 @@ async def _backup(url: str) -> None:
     sys.stdout.buffer.flush()
 
 
+async def _migrate(url: str, to: str) -> None:
+    async with await open_store(url) as source, await open_store(to) as target:
+        restored = await migrate(source, target, to.partition("?")[0], actor=_actor())
+    print(json.dumps(asdict(restored)))
+
+
 async def _restore(url: str, items: dict[str, bytes], replace: bool, other_zone: bool) -> None:
-    actor = pwd.getpwuid(os.getuid()).pw_name
     async with await open_store(url) as store:
         restored = await zone.restore(
-            store, items, actor=actor, replace=replace, other_zone=other_zone
+            store, items, actor=_actor(), replace=replace, other_zone=other_zone
         )
     print(json.dumps(asdict(restored)))
 
 
-async def _migrate(source: str, target: str, resume: bool) -> None:
-    if not target.startswith("etcd:"):
-        raise StoreError(f"store {target!r}: a zone is moved to etcd: {FORMS}")
-    need_alone(sqlite_path(source))
-    actor = pwd.getpwuid(os.getuid()).pw_name
-    async with await open_store(source) as old, await open_store(target) as new:
-        moved = await migrate(old, new, version=program_version(), actor=actor, resume=resume)
-    print(json.dumps(asdict(moved)))
+def _actor() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def _failed(error: ZoneError) -> int:

@@ -193,22 +193,3 @@ class Restored:
             revision=int(document["revision"]),
             document=document,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Migrated:
-    """What the move of a zone to another store did."""
-
-    keys: int
-    source_revision: int
-    revision: int
-    document: Document = field(repr=False)
-
-    @classmethod
-    def read(cls, document: Document) -> Migrated:
-        return cls(
-            keys=int(document["keys"]),
-            source_revision=int(document["source_revision"]),
-            revision=int(document["revision"]),
-            document=document,
-        )

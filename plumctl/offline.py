@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import plumctl
-from plumctl.answers import Migrated, Restored
-from plumctl.client import refused
+from plumctl.answers import Restored
+from plumctl.asker import refused
 from plumctl.run import pipe
 
 
@@ -24,10 +24,8 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
     return Restored.read(json.loads(_run("restore", "--store", store, *flags, stdin=lines).stdout))
 
 
-def migrate(source: str, target: str, *, resume: bool) -> Migrated:
-    flags = ["--resume"] if resume else []
-    done = _run("migrate", "--store", source, "--to", target, *flags)
-    return Migrated.read(json.loads(done.stdout))
+def migrate(store: str, to: str) -> Restored:
+    return Restored.read(json.loads(_run("migrate", "--store", store, "--to", to).stdout))
 
 
 def _run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -22,16 +22,9 @@ async def open_store(url: str) -> Store:
         return await _open_etcd(url, parts)
     if parts.scheme != "sqlite":
         raise StoreError(f"store {url!r}: unknown kind of store: use {FORMS}")
-    return await SqliteStore.open(sqlite_path(url))
-
-
-def sqlite_path(url: str) -> Path:
-    """The file that `sqlite:///absolute/path` names, or StoreError."""
-    parts = urlsplit(url)
-    named = parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/")
-    if not named or parts.query or parts.fragment:
+    if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise StoreError(f"store {url!r}: write the path as sqlite:///absolute/path")
-    return Path(unquote(parts.path))
+    return await SqliteStore.open(Path(unquote(parts.path)))
 
 
 async def _open_etcd(url: str, parts: SplitResult) -> Store:

@@ -7,12 +7,10 @@ newer than this program is refused before anything in it is touched.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import sqlite3
 import stat
-import struct
 import time
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +20,6 @@ from daemon.store.interface import StoreError
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x504C554D  # "PLUM", at offset 68 of the file; file(1) shows it
 BUSY_TIMEOUT_S = 10.0
-_FLOCK = "hhqqi4x"  # struct flock of fcntl(2), 64 bits: type, whence, start, length, process
 
 _SCHEMA = (
     # The one row everything is numbered by. `compacted`: changes up to here are gone.
@@ -131,27 +128,6 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def need_alone(path: Path) -> None:
-    """StoreError if there is no such file, or another process has it open.
-
-    To be asked before this process opens it: closing a descriptor drops its own locks.
-    """
-    # sqlite.org/walformat.html, "Locks": in WAL mode a connection holds a read lock on the
-    # database file for as long as it is open. F_GETLK also names the holder.
-    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StoreError(f"store {path}: {error.strerror}") from error
-    kind, _, _, _, process = struct.unpack(_FLOCK, answer)
-    if kind != fcntl.F_UNLCK:
-        raise StoreError(f"store {path}: process {process} uses it: stop plumd on all nodes first")
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -1,97 +1,89 @@
 """Moving a zone from one store to another.
 
-The old store is only read. The new one gets every lasting key as it was at one
-revision (see backup.take), under the mark of a restore, so that nodes started too
-early wait; then both are read again and compared.
+The old store gets the mark of `restoring` and keeps it for good: nobody changes what
+has moved, and nodes that still look there go on forwarding as they were until they
+are told of the new store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 
-from daemon.store.interface import Item, Store
-from daemon.zone.backup import restore, take
+from daemon.store.interface import Compare, Delete, Put, Store
+from daemon.zone import backup
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import IDENTITY, RESTORE, ROOT, ZONE
+from daemon.zone.keys import IDENTITY, RESTORE, ROOT
+from daemon.zone.restoring import Mark, describe
 
+#: Users and tokens may be written until their plumd stops; each round takes what is new.
+ROUNDS = 10
 
-@dataclass(frozen=True, slots=True)
-class Migrated:
-    """What a move did."""
-
-    keys: int
-    source_revision: int
-    revision: int  # of the new store
+Clock = Callable[[], float]
 
 
 async def migrate(
-    source: Store, target: Store, *, version: str, actor: str, resume: bool = False
-) -> Migrated:
-    """Bring the zone in `source` into the empty `target`.
+    source: Store, target: Store, to: str, *, actor: str, clock: Clock = time.time
+) -> backup.Restored:
+    """Everything that lasts, to an empty store; compared key by key before it counts.
 
-    `resume` also takes over where an earlier move into `target` broke off. Nobody may
-    write to `source` meanwhile; that somebody did is noticed, and raised, at the end.
-    Raises ZoneError, StoreError.
+    `to`: the target's URL, as people are told it. What broke off is taken up again.
+    Raises ZoneError: then the old store is in use as before.
     """
-    header, items = await take(source, version)
-    if not items:
-        raise ZoneError("the old store holds no zone", "check --from", code=CONFLICT)
-    present = {item.key: item.value for item in (await target.list(ROOT)).items}
-    wanted = {item.key: item.value for item in items}
-    broken_off = RESTORE in present
-    _check_target(present, wanted, resume=resume)
-    restored = await restore(target, wanted, actor=actor, replace=broken_off)
-    await _compare(target, wanted, version)
-    _, now = await take(source, version)
-    if _state(now) != _state(items):
-        raise ZoneError(
-            "the old store was written to while it was moved; the new one lacks that",
-            "stop what writes to the old one, empty the new one, and move again",
-            code=CONFLICT,
-        )
-    return Migrated(len(items), header.revision, restored.revision)
+    place, again = await _close(source, to, actor, clock)
+    try:
+        return await _copy(source, target, actor, again)
+    except BaseException:
+        if not again:
+            await source.commit([place], [Delete(RESTORE)])
+        raise
 
 
-def _check_target(
-    present: Mapping[str, bytes], wanted: Mapping[str, bytes], *, resume: bool
-) -> None:
-    if IDENTITY in present and present[IDENTITY] != wanted.get(IDENTITY):
-        raise ZoneError(
-            "the new store belongs to another zone",
-            "nothing was changed; use an etcd of this zone's own",
-            code=CONFLICT,
-        )
-    if RESTORE in present:
-        if not resume:
-            raise ZoneError(
-                "a move or restore into the new store broke off, or is going on",
-                "if it is this zone's and nobody is at it any more, give --resume",
-                code=CONFLICT,
-            )
-        return
-    held = sorted(present.keys() - {IDENTITY})
-    if held:
-        raise ZoneError(
-            f"the new store is not empty: {len(held)} keys, the first is {held[0]}",
-            "nothing was changed; use an empty one",
-            code=CONFLICT,
-        )
+async def _close(source: Store, to: str, actor: str, clock: Clock) -> tuple[Compare, bool]:
+    """Put the mark on the old store. True: it is there already, of this very move."""
+    item = await source.get(RESTORE)
+    if item is not None:
+        mark = Mark.model_validate_json(item.value)
+        if mark.moved_to != to:
+            raise ZoneError(describe(mark), "nothing was changed", code=CONFLICT)
+        return Compare(RESTORE, item.mod_revision), True
+    if not (await source.list(ROOT)).items:
+        raise ZoneError("the old store holds no zone", "nothing was changed; check its URL")
+    now = datetime.fromtimestamp(clock(), UTC).isoformat(timespec="seconds")
+    mark = Mark(actor=actor, started=now, keys=0, moved_to=to)
+    put = await source.commit(
+        [Compare(RESTORE, 0)], [Put(RESTORE, mark.model_dump_json().encode())]
+    )
+    if not put.succeeded:
+        raise ZoneError("another restore or move has begun", "leave it to that one", code=CONFLICT)
+    return Compare(RESTORE, put.revision), False
 
 
-async def _compare(target: Store, wanted: Mapping[str, bytes], version: str) -> None:
-    _, items = await take(target, version)
-    found = {item.key: item.value for item in items}
-    expected = {ZONE: found.get(ZONE), **wanted}  # a restore makes counters if there are none
-    wrong = sorted(k for k in expected.keys() | found.keys() if found.get(k) != expected.get(k))
-    if wrong:
+async def _copy(source: Store, target: Store, actor: str, again: bool) -> backup.Restored:
+    await _check_target(source, target, again)
+    for round_ in range(ROUNDS):
+        wanted = await _lasting(source)
+        restored = await backup.restore(target, wanted, actor=actor, replace=again or round_ > 0)
+        if await _lasting(target) == wanted == await _lasting(source):
+            return restored
+    raise ZoneError(
+        f"the old store was written to in each of {ROUNDS} rounds",
+        "stop the plumds that use it, empty the new store, then try again",
+        code=CONFLICT,
+    )
+
+
+async def _check_target(source: Store, target: Store, again: bool) -> None:
+    """With `again` what is there must be what we left there: the same zone's."""
+    if not again:
+        return  # restore refuses a store that holds a zone
+    ours, theirs = await source.get(IDENTITY), await target.get(IDENTITY)
+    if theirs is not None and (ours is None or ours.value != theirs.value):
         raise ZoneError(
-            f"the new store does not hold what was written: {len(wrong)} keys differ, "
-            f"the first is {wrong[0]}",
-            "somebody else writes to it: do not use it; empty it and move again",
-            code=CONFLICT,
+            "the new store holds another zone", "nothing was changed; check its URL", code=CONFLICT
         )
 
 
-def _state(items: Sequence[Item]) -> list[tuple[str, int]]:
-    return [(item.key, item.mod_revision) for item in items]
+async def _lasting(store: Store) -> dict[str, bytes]:
+    return {item.key: item.value for item in (await store.list(ROOT)).items if backup.lasts(item)}
