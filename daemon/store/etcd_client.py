@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 1.5
+EXCHANGE_TIMEOUT_S = 2.0
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # what a stream that has ended reads as
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -44,6 +45,7 @@ _OPTIONS = [
 ]
 #: Errors of etcd before anything was carried out: the next member may do better.
 _NOT_DONE = ("no leader", "not capable", "too many requests", "server stopped")
+_TOO_LARGE = "the change is too large for it: split it, or raise --max-request-bytes"
 _MEANING = {
     "mvcc: database space exceeded": (
         "its database is full: compact and defragment it, then disarm the alarm "
@@ -52,7 +54,8 @@ _MEANING = {
     "too many operations in txn request": (
         "the change is too large for it: split it, or raise --max-txn-ops"
     ),
-    "request is too large": "the change is too large: split it, or raise --max-request-bytes",
+    "request is too large": _TOO_LARGE,
+    "received message larger than max": _TOO_LARGE,  # gRPC's word, half a MiB later
 }
 
 
@@ -106,36 +109,46 @@ class EtcdClient:
         """A bidirectional stream on the current member. Raises StoreError if none answers."""
         for _ in self._endpoints:
             try:
-                channel = await self._connected()
+                return _open_stream(await self._connected(), method, answer)
             except UnreachableError as error:
                 last: StoreError = error
-                continue
-            factory: Any = channel.stream_stream(
-                method,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=MESSAGES[answer].FromString,
-            )
-            # A member cut off from the others ends the stream instead of keeping silent.
-            return factory(metadata=(("hasleader", "true"),))
         raise UnreachableError(str(last)) from last
 
     async def exchange(self, method: str, request: Any, answer: str) -> Any:
-        """One question and its answer on a stream: what keeps a lease alive."""
-        call = await self.stream(method, answer)
+        """One question and its answer on a stream: what keeps a lease alive.
+
+        Harmless to repeat, so every member is tried, and in a hurry: the lease runs out
+        while we wait for one that has fallen silent.
+        """
+        last = StoreError(f"store {self.name}: no member answers")
+        for _ in self._endpoints:
+            try:
+                return await self._exchange(method, request, answer)
+            except (UnreachableError, _Unknown) as error:
+                last = error
+        raise UnreachableError(str(last)) from last
+
+    async def _exchange(self, method: str, request: Any, answer: str) -> Any:
+        channel = await self._connected()
+        call = _open_stream(channel, method, answer)
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
                 await call.write(request)
                 found = await call.read()
-        except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
-            raise StoreError(f"store {self.name}: {error}") from error
+        except grpc.aio.AioRpcError as error:
+            raise await self._explain(channel, error) from error
+        except (TimeoutError, asyncio.InvalidStateError) as error:
+            await self._leave_if_current(channel)
+            raise _Unknown(f"store {self.name}: the member does not answer") from error
         except asyncio.CancelledError:
             if wanted_to_end():
                 raise
-            raise StoreError(f"store {self.name}: the connection was given up") from None
+            raise self._given_up() from None
         finally:
             call.cancel()
         if found is EOF:
-            raise StoreError(f"store {self.name}: the member ended the call")
+            await self._leave_if_current(channel)
+            raise _Unknown(f"store {self.name}: the member ended the call")
         return found
 
     async def has_exact_progress(self) -> bool:
@@ -171,11 +184,19 @@ class EtcdClient:
         except grpc.aio.AioRpcError as error:
             raise await self._explain(channel, error) from error
         except asyncio.CancelledError:
-            if self.closed:
-                raise StoreError(f"store {self.name}: it is closed") from None
             if wanted_to_end():
                 raise
-            raise _Unknown(f"store {self.name}: the connection was given up") from None
+            raise self._given_up() from None
+
+    def _given_up(self) -> StoreError:
+        """What a call comes to whose channel was closed."""
+        if self.closed:
+            return StoreError(f"store {self.name}: it is closed")
+        return _Unknown(f"store {self.name}: the connection was given up")
+
+    async def _leave_if_current(self, channel: grpc.aio.Channel) -> None:
+        if channel is self._channel:  # else another call was faster
+            await self.leave()
 
     async def _explain(self, channel: grpc.aio.Channel, error: grpc.aio.AioRpcError) -> StoreError:
         said = str(error.details() or error.code())
@@ -190,8 +211,7 @@ class EtcdClient:
             if words in said:
                 return StoreError(f"store {self.name}: {meaning}")
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            if channel is self._channel:
-                await self.leave()
+            await self._leave_if_current(channel)
             kind = UnreachableError if any(words in said for words in _NOT_DONE) else _Unknown
             return kind(f"store {self.name}: {said}")
         return StoreError(f"store {self.name}: {said}")
@@ -226,6 +246,16 @@ class EtcdClient:
         except OSError as error:
             raise StoreError(f"store {self.name}: {error.filename}: {error.strerror}") from error
         return grpc.aio.secure_channel(endpoint, credentials, _OPTIONS)
+
+
+def _open_stream(channel: grpc.aio.Channel, method: str, answer: str) -> Any:
+    factory: Any = channel.stream_stream(
+        method,
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=MESSAGES[answer].FromString,
+    )
+    # A member cut off from the others ends the stream instead of keeping silent.
+    return factory(metadata=(("hasleader", "true"),))
 
 
 def wanted_to_end() -> bool:

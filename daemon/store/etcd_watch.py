@@ -2,13 +2,16 @@
 
 All ranges of a watch share one stream. A revision may concern several of them and
 then comes in several messages, so it is held back until the server has said, after
-it, that everything through it has been sent. The same question, asked now and then,
-notices a stream that has fallen silent.
+it, that everything through it has been sent. It is asked at once, however busy the
+stream is. The same question, asked now and then, notices a stream that has fallen
+silent.
 
-Servers before 3.5.8 (3.4.25) answer that question too early while a watch is still
-catching up with the past (etcd issue 15220). With them a watch that starts in the
-past waits CATCH_UP_S before it believes the answer. Were that ever too short, the
-rest of a revision would come as a further batch: late, but nothing is lost.
+Servers before 3.5.8 (3.4.25) answer too early (etcd issue 15220): past what a watch
+that catches up with the past lacks, and past what waits to be sent. With them a watch
+waits CATCH_UP_S before it believes an answer, and believes it when another answer has
+followed with nothing in between, or a change, since changes are sent in their order.
+Were that ever wrong, the rest of a revision would come as a further batch: late, but
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -29,8 +32,7 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 2.0  # then the server is asked whether it is there
 ANSWER_S = 3.0  # it has so long to say so
-ASK_SOON_S = 0.002  # after a change: the rest of its revision is right behind it
-ASK_AGAIN_S = 0.05  # a server that lags behind says nothing until it has caught up
+ASK_AGAIN_S = 0.02  # a server that lags behind says nothing until it has caught up
 CATCH_UP_S = 0.15  # an old server looks after watches of the past every 0.1 s
 RETRY_S = 0.2
 _DELETED = 1
@@ -67,7 +69,10 @@ class Watcher:
         #: By number of the range: all through this revision has been taken in.
         self._positions = dict.fromkeys(range(len(wanted)), from_revision)
         self._changes: dict[int, dict[str, Change]] = {}  # by revision, not handed out yet
+        self._exact = True  # answers can be taken at their word
         self._believe_at = 0.0  # when an answer counts, by the loop's clock
+        self._ask_at = 0.0  # when to ask, if changes are held back
+        self._heard: int | None = None  # an answer that is not sure yet
         self._call: Any = None
 
     def stop(self) -> None:
@@ -99,11 +104,12 @@ class Watcher:
     async def _begin(self) -> None:
         """A stream from where the last one ended."""
         try:
-            exact = await self._client.has_exact_progress()
+            self._exact = await self._client.has_exact_progress()
             self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
         except StoreError as error:
             raise _StreamLostError(str(error)) from error
-        self._believe_at = 0.0 if exact else asyncio.get_running_loop().time() + CATCH_UP_S
+        self._believe_at = 0.0 if self._exact else _now() + CATCH_UP_S
+        self._ask_at, self._heard = 0.0, None
         for number, (start, end) in enumerate(self._ranges):
             create = MESSAGES["WatchCreate"](
                 key=start,
@@ -114,25 +120,27 @@ class Watcher:
             await self._call.write(MESSAGES["WatchRequest"](create=create))
 
     async def _next(self) -> Any:
-        """The stream's next message. Asks the server while it keeps silent."""
+        """The stream's next message. Asks the server while it keeps silent or changes wait."""
         reading = asyncio.ensure_future(self._call.read())
         try:
-            silent_s = 0.0
-            wait_s = ASK_SOON_S if self._changes else QUIET_S
-            while not (await asyncio.wait([reading], timeout=wait_s))[0]:
-                silent_s += wait_s
-                if silent_s > QUIET_S + ANSWER_S:
+            asked_at: float | None = None
+            due = self._ask_at if self._changes else _now() + QUIET_S
+            while not (await asyncio.wait([reading], timeout=max(due - _now(), 0.0)))[0]:
+                if asked_at is not None and _now() >= asked_at + ANSWER_S:
                     raise _StreamLostError("the member has fallen silent")
-                await self._call.write(
-                    MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]())
-                )
-                wait_s = ASK_AGAIN_S if self._changes else ANSWER_S
+                asked_at = _now() if asked_at is None else asked_at
+                await self._ask()
+                due = self._ask_at if self._changes else asked_at + ANSWER_S
             answer = reading.result()
         finally:
             reading.cancel()  # ends the stream, if it is not done
         if answer is EOF:
             raise _StreamLostError("the member ended the stream")
         return answer
+
+    async def _ask(self) -> None:
+        await self._call.write(MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]()))
+        self._ask_at = _now() + ASK_AGAIN_S
 
     def _take(self, answer: Any) -> list[Batch]:
         """What is complete with this message."""
@@ -148,14 +156,29 @@ class Watcher:
             self._note(answer.watch_id, event)
         if len(self._ranges) == 1 and answer.events:
             return self._complete(answer.header.revision)
-        if answer.watch_id != _ALL_WATCHES or self._too_early():
-            return []
-        through = answer.header.revision
-        self._positions = {n: max(p, through) for n, p in self._positions.items()}
-        return self._complete(through)
+        if answer.watch_id == _ALL_WATCHES:
+            return self._answered(answer.header.revision)
+        if answer.events:
+            return self._followed(answer.header.revision)
+        return []
 
-    def _too_early(self) -> bool:
-        return asyncio.get_running_loop().time() < self._believe_at
+    def _answered(self, through: int) -> list[Batch]:
+        """The server says that it has sent all through this revision."""
+        if _now() < self._believe_at:
+            return []
+        self._ask_at = 0.0  # at once, if anything newer waits
+        sure: int | None = through
+        if not self._exact:
+            sure, self._heard = self._heard, through
+        if sure is None:
+            return []
+        self._positions = {n: max(p, sure) for n, p in self._positions.items()}
+        return self._complete(sure)
+
+    def _followed(self, revision: int) -> list[Batch]:
+        """A change came after an answer that was not sure: what is older has all been sent."""
+        heard, self._heard = self._heard, None
+        return [] if heard is None else self._complete(min(heard, revision - 1))
 
     def _note(self, number: int, event: Any) -> None:
         kv = event.kv
@@ -168,6 +191,10 @@ class Watcher:
         done = sorted(revision for revision in self._changes if revision <= through)
         found = [(revision, self._changes.pop(revision)) for revision in done]
         return [Batch(tuple(c[key] for key in sorted(c)), revision) for revision, c in found]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _item(event: Any) -> Item | None:

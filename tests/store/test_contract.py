@@ -130,6 +130,25 @@ async def test_large_transaction_is_one_batch(store: Store) -> None:
     assert sizes == [1, 3000, 1]
 
 
+async def test_watch_of_several_prefixes_keeps_up_with_a_busy_store(store: Store) -> None:
+    """What was committed comes while others go on writing, and each revision whole."""
+    start = (await store.list("")).revision
+    watch = store.watch(["/a/", "/b/"], start)
+    taking = asyncio.ensure_future(take(watch, 50))
+    written = 0
+    async with asyncio.timeout(10):
+        while not taking.done():
+            await store.commit([], [Put("/a/1", b"%d" % written), Put("/b/1", b"")])
+            written += 1
+    assert written < 200  # it does not wait for the writers to rest
+    batches = taking.result()
+    assert [[change.key for change in batch.changes] for batch in batches] == [
+        ["/a/1", "/b/1"]
+    ] * 50
+    values = [batch.changes[0].item.value for batch in batches if batch.changes[0].item]
+    assert values == [b"%d" % number for number in range(50)]
+
+
 async def test_two_watches_see_the_same_order(store: Store) -> None:
     start = (await store.list("")).revision
     watches = [store.watch(["/"], start) for _ in range(2)]

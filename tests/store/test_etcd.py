@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from daemon.store.etcd import EtcdStore
-from daemon.store.interface import Batch, Compare, Put, Store, StoreError
+from daemon.store.interface import (
+    Batch,
+    CompactedError,
+    Compare,
+    Delete,
+    Put,
+    Store,
+    StoreError,
+)
 from daemon.store.open import open_store
 from tests.store.member import Member, free_ports
 
@@ -44,6 +53,14 @@ def whole(cluster: list[Member]) -> Iterator[list[Member]]:
         if member.process.poll() is not None:
             member.restart()
         member.ready()
+
+
+@pytest.fixture(scope="module")
+def stingy() -> Iterator[Member]:
+    """With the limits that etcd has unless told otherwise."""
+    member = Member(limits=())
+    yield member
+    member.end()
 
 
 async def opened(members: list[Member]) -> Store:
@@ -128,6 +145,88 @@ async def test_a_quiet_watch_leaves_a_silent_member(whole: list[Member]) -> None
 
 
 @pytest.mark.asyncio
+async def test_a_lease_is_kept_alive_past_a_silent_member(whole: list[Member]) -> None:
+    """In time: nodes renew a lease of ten seconds every three, and are given up without it."""
+    async with await opened(whole) as store:
+        lease = await store.grant(10)
+        await store.commit([], [Put("/kept", b"", lease)])
+        for member in whole:  # one of them is the one it is connected to
+            member.pause()
+            began = time.monotonic()
+            await store.keep_alive(lease)
+            assert time.monotonic() - began < 7
+            member.resume()
+            member.ready()
+        assert await store.get("/kept") is not None
+
+
+async def mirror(store: Store, prefix: str, into: dict[str, bytes], lists: list[int]) -> None:
+    """As a node follows the store: list, watch, and list anew when history is gone."""
+    while True:
+        listing = await store.list(prefix)
+        lists.append(listing.revision)
+        into.clear()
+        into.update({item.key: item.value for item in listing.items})
+        try:
+            async for batch in store.watch([prefix], listing.revision):
+                for change in batch.changes:
+                    if change.item is None:
+                        into.pop(change.key, None)
+                    else:
+                        into[change.key] = change.item.value
+        except CompactedError:
+            continue
+
+
+@pytest.mark.asyncio
+async def test_history_compacted_while_cut_off_ends_in_a_fresh_listing(
+    whole: list[Member],
+) -> None:
+    seen: dict[str, bytes] = {}
+    lists: list[int] = []
+    endpoints = [member.endpoint for member in whole]
+    async with (
+        await EtcdStore.open(endpoints[:1], None) as follower,
+        await EtcdStore.open(endpoints[1:], None, keep_revisions=10) as writer,
+    ):
+        for number in range(5):
+            await written(writer, f"/cut/{number}", b"old")
+        following = asyncio.create_task(mirror(follower, "/cut/", seen, lists))
+        await until(lambda: len(seen) == 5)
+        whole[0].kill()
+        last = await written(writer, "/cut/0", b"new")
+        await writer.commit([], [Delete("/cut/1")])
+        while last < lists[0] + 30:  # until it is compacted far beyond where the watch is
+            last = await written(writer, f"/cut/{last}", b"")
+        whole[0].restart()
+        fresh = {item.key: item.value for item in (await writer.list("/cut/")).items}
+        await until(lambda: seen == fresh, 20)
+        assert len(lists) == 2 and "/cut/1" not in seen
+        await written(writer, "/cut/after", b"")  # and it goes on from there
+        await until(lambda: "/cut/after" in seen)
+        following.cancel()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("writes", "flag"),
+    [
+        ([Put(f"/{number}", b"") for number in range(129)], "--max-txn-ops"),
+        ([Put("/large", bytes(1_700_000))], "--max-request-bytes"),
+        ([Put("/larger", bytes(3_000_000))], "--max-request-bytes"),
+    ],
+    ids=["operations", "bytes", "message"],
+)
+async def test_a_change_beyond_etcds_own_limits_is_refused_whole(
+    stingy: Member, writes: list[Put | Delete], flag: str
+) -> None:
+    async with await opened([stingy]) as store:
+        with pytest.raises(StoreError, match=f"too large.*{flag}"):
+            await store.commit([], writes)
+        assert (await store.list("")).items == ()
+
+
+@pytest.mark.asyncio
 async def test_a_minority_neither_reads_nor_writes(whole: list[Member]) -> None:
     for member in whole[1:]:
         member.pause()
@@ -199,7 +298,8 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip("127.0.0.1"))]), critical=False
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+                critical=False,
             )
             .sign(self._key, hashes.SHA256())
         )
@@ -211,12 +311,6 @@ class Authority:
             pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         (self.folder / f"{name}.key").write_bytes(private)
-
-
-def ip(text: str) -> object:
-    from ipaddress import ip_address
-
-    return ip_address(text)
 
 
 @pytest.mark.asyncio

@@ -115,11 +115,15 @@ def test_other_processes_see_a_commit_within_50_ms(backend: Backend, spawn: Spaw
         assert late[int(LATENCY_SAMPLES * 0.99)] < 0.05, late[-10:]
 
 
-def test_own_watch_sees_a_commit_at_once(backend: Backend) -> None:
+@pytest.mark.parametrize("prefixes", [["/"], ["/a", "/b", "/c"]], ids=["one", "several"])
+def test_own_watch_sees_a_commit_at_once(backend: Backend, prefixes: list[str]) -> None:
     async def measure() -> list[float]:
         late = []
         async with await open_store(backend.url) as store:
-            watch = store.watch(["/"], (await store.list("")).revision)
+            start = (await store.list("")).revision
+            watch = store.watch(prefixes, start)
+            await store.commit([], [Put("/a", b"first")])
+            await anext(watch)  # it follows the present from now on
             for number in range(100):
                 await store.commit([], [Put("/a", b"%d" % number)])
                 then = time.monotonic()

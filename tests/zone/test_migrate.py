@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from daemon.zone.keys import IDENTITY, RESTORE, ROOT
 from daemon.zone.migrate import migrate
 from daemon.zone.read import read_snapshot
 from tests.store.conftest import BACKENDS, Backend
+from tests.store.member import Member
 from tests.zone.test_validate import BASE
 
 pytestmark = pytest.mark.asyncio
@@ -80,6 +81,24 @@ async def test_an_empty_store_and_a_second_target_are_refused(
     await target.commit([], [Put(IDENTITY, b'{"id": "another"}')])
     with pytest.raises(ZoneError, match="holds another zone"):
         await migrate(source, target, TO, actor="test")
+
+
+@pytest.fixture
+def stingy() -> Iterator[Member]:
+    """An etcd with the limits it has unless told otherwise."""
+    member = Member(limits=())
+    yield member
+    member.end()
+
+
+async def test_a_large_zone_fits_through_etcds_own_limits(source: Store, stingy: Member) -> None:
+    tokens = {f"{ROOT}token/{number:04}": bytes([number % 256]) * 3000 for number in range(700)}
+    await source.commit([], [Put(key, value) for key, value in tokens.items()])
+    async with await open_store(f"etcd://{stingy.endpoint}") as target:
+        await migrate(source, target, TO, actor="test")
+        moved = {item.key: item.value for item in (await target.list(f"{ROOT}token/")).items}
+        assert {key: moved.get(key) for key in tokens} == tokens
+        await apply(target, parse_manifests(LATE), actor="test")
 
 
 class Dying:
