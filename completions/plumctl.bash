@@ -10,7 +10,7 @@ _plumctl() {
             expect=
         elif [[ $word == -- ]]; then
             return
-        elif [[ $word == -* && -n $verb ]]; then
+        elif [[ $word == -* ]]; then
             _plumctl_flag "$verb" "$word"
         elif [[ $word != -* && -z $verb ]]; then
             case "$group$word" in
@@ -25,10 +25,26 @@ _plumctl() {
                 "rollback") verb="rollback" ;;
                 "endpoint create") verb="endpoint create" ;;
                 "endpoint delete") verb="endpoint delete" ;;
+                "node cordon") verb="node cordon" ;;
+                "node uncordon") verb="node uncordon" ;;
+                "node drain") verb="node drain" ;;
+                "node remove") verb="node remove" ;;
+                "zone backup") verb="zone backup" ;;
+                "zone restore") verb="zone restore" ;;
+                "zone migrate") verb="zone migrate" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
                 "status") verb="status" ;;
+                "whoami") verb="whoami" ;;
+                "user create") verb="user create" ;;
+                "user get") verb="user get" ;;
+                "user set") verb="user set" ;;
+                "user delete") verb="user delete" ;;
+                "token create") verb="token create" ;;
+                "token get") verb="token get" ;;
+                "token revoke") verb="token revoke" ;;
+                "audit") verb="audit" ;;
                 "sandbox up") verb="sandbox up" ;;
                 "sandbox down") verb="sandbox down" ;;
                 "sandbox status") verb="sandbox status" ;;
@@ -37,7 +53,11 @@ _plumctl() {
                 "sandbox node") verb="sandbox node" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
+                "node") group="node " ;;
+                "zone") group="zone " ;;
                 "policy") group="policy " ;;
+                "user") group="user " ;;
+                "token") group="token " ;;
                 "sandbox") group="sandbox " ;;
             esac
         elif [[ $word != -* ]]; then
@@ -50,9 +70,13 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
+            "node ") _plumctl_words "cordon uncordon drain remove" ;;
+            "zone ") _plumctl_words "backup restore migrate" ;;
             "policy ") _plumctl_words "test" ;;
+            "user ") _plumctl_words "create get set delete" ;;
+            "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint drops rules policy status sandbox completion --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -79,6 +103,8 @@ _plumctl_offer() {
         =KIND) _plumctl_words "endpoint domain tenant node" ;;
         =FORMAT) _plumctl_words "table wide json yaml name jsonpath=" ;;
         =SHELL) _plumctl_words "bash zsh fish" ;;
+        =ROLE) _plumctl_words "viewer tenant-operator zone-admin" ;;
+        =OUTCOME) _plumctl_words "done refused failed" ;;
         @file) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
         '$kind') _plumctl_words "$(plumctl _complete "$kind" "$cur" 2>/dev/null)" ;;
         *) _plumctl_words "$(plumctl _complete "$1" "$cur" 2>/dev/null)" ;;
@@ -88,6 +114,9 @@ _plumctl_offer() {
 # Sets expect when the option $2 of the command $1 takes a value.
 _plumctl_flag() {
     case "$1:$2" in
+        ":--server") expect='-' ;;
+        ":--ca") expect='@file' ;;
+        ":--token-file") expect='@file' ;;
         "apply:-f" | "apply:--file") expect='@file' ;;
         "apply:--timeout") expect='-' ;;
         "apply:--confirm") expect='-' ;;
@@ -141,6 +170,21 @@ _plumctl_flag() {
         "endpoint delete:--timeout") expect='-' ;;
         "endpoint delete:-o" | "endpoint delete:--output") expect='=FORMAT' ;;
         "endpoint delete:--socket") expect='@file' ;;
+        "node cordon:-o" | "node cordon:--output") expect='=FORMAT' ;;
+        "node cordon:--socket") expect='@file' ;;
+        "node uncordon:-o" | "node uncordon:--output") expect='=FORMAT' ;;
+        "node uncordon:--socket") expect='@file' ;;
+        "node drain:--timeout") expect='-' ;;
+        "node drain:--socket") expect='@file' ;;
+        "node remove:-o" | "node remove:--output") expect='=FORMAT' ;;
+        "node remove:--socket") expect='@file' ;;
+        "zone backup:--store") expect='-' ;;
+        "zone backup:--socket") expect='@file' ;;
+        "zone restore:--store") expect='-' ;;
+        "zone restore:--timeout") expect='-' ;;
+        "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
+        "zone restore:--socket") expect='@file' ;;
+        "zone migrate:-o" | "zone migrate:--output") expect='=FORMAT' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -161,10 +205,46 @@ _plumctl_flag() {
         "policy test:--socket") expect='@file' ;;
         "status:-o" | "status:--output") expect='=FORMAT' ;;
         "status:--socket") expect='@file' ;;
+        "whoami:-o" | "whoami:--output") expect='=FORMAT' ;;
+        "whoami:--socket") expect='@file' ;;
+        "user create:--role") expect='=ROLE' ;;
+        "user create:--tenant" | "user create:-t") expect='tenant' ;;
+        "user create:--comment") expect='-' ;;
+        "user create:-o" | "user create:--output") expect='=FORMAT' ;;
+        "user create:--socket") expect='@file' ;;
+        "user get:-o" | "user get:--output") expect='=FORMAT' ;;
+        "user get:--socket") expect='@file' ;;
+        "user set:--role") expect='=ROLE' ;;
+        "user set:--tenant" | "user set:-t") expect='tenant' ;;
+        "user set:--comment") expect='-' ;;
+        "user set:-o" | "user set:--output") expect='=FORMAT' ;;
+        "user set:--socket") expect='@file' ;;
+        "user delete:-o" | "user delete:--output") expect='=FORMAT' ;;
+        "user delete:--socket") expect='@file' ;;
+        "token create:--expires") expect='-' ;;
+        "token create:--out") expect='@file' ;;
+        "token create:--comment") expect='-' ;;
+        "token create:-o" | "token create:--output") expect='=FORMAT' ;;
+        "token create:--socket") expect='@file' ;;
+        "token get:--user") expect='-' ;;
+        "token get:-o" | "token get:--output") expect='=FORMAT' ;;
+        "token get:--socket") expect='@file' ;;
+        "token revoke:-o" | "token revoke:--output") expect='=FORMAT' ;;
+        "token revoke:--socket") expect='@file' ;;
+        "audit:--since") expect='-' ;;
+        "audit:--user") expect='-' ;;
+        "audit:--tenant" | "audit:-t") expect='tenant' ;;
+        "audit:--object") expect='-' ;;
+        "audit:--outcome") expect='=OUTCOME' ;;
+        "audit:--node") expect='node' ;;
+        "audit:--limit") expect='-' ;;
+        "audit:-o" | "audit:--output") expect='=FORMAT' ;;
+        "audit:--socket") expect='@file' ;;
         "sandbox up:--nodes") expect='-' ;;
         "sandbox up:--domain") expect='@file' ;;
         "sandbox up:--underlay") expect='-' ;;
         "sandbox up:--mtu") expect='-' ;;
+        "sandbox up:--store") expect='-' ;;
         "sandbox up:--timeout") expect='-' ;;
         "sandbox status:-o" | "sandbox status:--output") expect='=FORMAT' ;;
         "sandbox exec:--tenant" | "sandbox exec:-t") expect='tenant' ;;
@@ -187,11 +267,27 @@ _plumctl_flags() {
         "rollback") flags="--wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
         "endpoint create") flags="--bridge --node --tenant -t --domain -d --netns --device --tap --veth --dhcp --address --mac --label --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
+        "node cordon") flags="-o --output --no-headers --socket --help -h" ;;
+        "node uncordon") flags="-o --output --no-headers --socket --help -h" ;;
+        "node drain") flags="--delete-endpoints --yes -y --timeout --socket --help -h" ;;
+        "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
+        "zone backup") flags="--force --store --socket --help -h" ;;
+        "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
+        "zone migrate") flags="-o --output --no-headers --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
-        "sandbox up") flags="--nodes --domain --underlay --mtu --timeout --keep --help -h" ;;
+        "whoami") flags="-o --output --socket --help -h" ;;
+        "user create") flags="--role --tenant -t --comment -o --output --socket --help -h" ;;
+        "user get") flags="-o --output --no-headers --socket --help -h" ;;
+        "user set") flags="--role --tenant -t --comment -o --output --socket --help -h" ;;
+        "user delete") flags="-o --output --socket --help -h" ;;
+        "token create") flags="--expires --out --comment -o --output --socket --help -h" ;;
+        "token get") flags="--user -o --output --no-headers --socket --help -h" ;;
+        "token revoke") flags="-o --output --socket --help -h" ;;
+        "audit") flags="--since --user --tenant -t --object --outcome --node --limit -o --output --no-headers --socket --help -h" ;;
+        "sandbox up") flags="--nodes --domain --underlay --mtu --store --timeout --keep --help -h" ;;
         "sandbox down") flags="--help -h" ;;
         "sandbox status") flags="-o --output --no-headers --help -h" ;;
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;
@@ -212,6 +308,19 @@ _plumctl_places() {
         "rollback") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
+        "node cordon") places='node' ;;
+        "node uncordon") places='node' ;;
+        "node drain") places='node' ;;
+        "node remove") places='node' ;;
+        "zone backup") places='@file' ;;
+        "zone restore") places='@file' ;;
+        "zone migrate") places='- -' ;;
+        "user create") places='-' ;;
+        "user get") places='-' ;;
+        "user set") places='-' ;;
+        "user delete") places='-' ;;
+        "token create") places='-' ;;
+        "token revoke") places='-' ;;
         "sandbox exec") places='endpoint -' ;;
         "sandbox shell") places='endpoint' ;;
         "sandbox node") places='node -' ;;

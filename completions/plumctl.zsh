@@ -194,6 +194,93 @@ _plumctl_endpoint_delete() {
         '1:argument:{_plumctl_objects endpoint}'
 }
 
+_plumctl_node_cordon() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_uncordon() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_drain() {
+    _arguments -s \
+        '--delete-endpoints[Delete the endpoints that are there.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--timeout[How long to wait.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_node_remove() {
+    _arguments -s \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
+}
+
+_plumctl_zone_backup() {
+    _arguments -s \
+        '--force[Replace the file if it exists.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
+_plumctl_zone_restore() {
+    _arguments -s \
+        '--replace[In place of the zone that the store holds.]' \
+        '--other-zone[Also the backup of another zone.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--store[Straight on this store, when no daemon runs on it.]:value:' \
+        '--wait[Return when every node has programmed it.]' \
+        '-w[Return when every node has programmed it.]' \
+        '--timeout[How long --wait waits.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:_files'
+}
+
+_plumctl_zone_migrate() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:' \
+        '*:argument:'
+}
+
 _plumctl_drops() {
     _arguments -s \
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
@@ -253,12 +340,123 @@ _plumctl_status() {
         '-h[Show this message and exit.]'
 }
 
+_plumctl_whoami() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_user_create() {
+    _arguments -s \
+        '--role[viewer, tenant-operator or zone-admin.]:value:(viewer tenant-operator zone-admin)' \
+        '--tenant[Of a tenant-operator.]:value:{_plumctl_objects tenant}' \
+        '-t[Of a tenant-operator.]:value:{_plumctl_objects tenant}' \
+        '--comment[Who or what this is.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_user_get() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_user_set() {
+    _arguments -s \
+        '--role[viewer, tenant-operator or zone-admin.]:value:(viewer tenant-operator zone-admin)' \
+        '--tenant[Of a tenant-operator.]:value:{_plumctl_objects tenant}' \
+        '-t[Of a tenant-operator.]:value:{_plumctl_objects tenant}' \
+        '--comment[Who or what this is.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_user_delete() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_token_create() {
+    _arguments -s \
+        '--expires[From now\\: 90m, 12h, 30d; at most 366d.]:value:' \
+        '*--out[Write it there, readable by you alone, not to the screen.]:value:_files' \
+        '--comment[What it is for.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_token_get() {
+    _arguments -s \
+        '--user[Only of this user.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_token_revoke() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_audit() {
+    _arguments -s \
+        '--since[Not older\\: 90m, 2h, 7d, or a date and time.]:value:' \
+        '--user[Who asked, or for whom.]:value:' \
+        '--tenant[About it, or by its operators.]:value:{_plumctl_objects tenant}' \
+        '-t[About it, or by its operators.]:value:{_plumctl_objects tenant}' \
+        '--object[About this, or something below it.]:value:' \
+        '--outcome[done, refused or failed.]:value:(done refused failed)' \
+        '--node[Only of this node'\''s log.]:value:{_plumctl_objects node}' \
+        '--limit[At most so many.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_sandbox_up() {
     _arguments -s \
         '--nodes[How many nodes.]:value:' \
         '*--domain[Manifests to apply. May be repeated.]:value:_files' \
         '--underlay[IP family of the underlay.]:value:' \
         '--mtu[MTU of the underlay.]:value:' \
+        '--store[etcd\\: three members, in the first nodes.]:value:' \
         '--timeout[How long to wait for the manifests.]:value:' \
         '--keep[When it fails, leave what was made, with the logs.]' \
         '--help[Show this message and exit.]' \
@@ -334,6 +532,41 @@ _plumctl_endpoint() {
     fi
 }
 
+_plumctl_node() {
+    local -a commands
+    commands=(
+        'cordon:Place no new endpoints on a node. Those that are there stay and work.'
+        'uncordon:Let endpoints be placed on a node again.'
+        'drain:Cordon a node, then wait until no endpoints are on it.'
+        'remove:Take a node out of the zone. Refused while endpoints are on it.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_node_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_node_$verb
+    fi
+}
+
+_plumctl_zone() {
+    local -a commands
+    commands=(
+        'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
+        'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
+        'migrate:Move the zone to another store\\: copied, compared key by key, the old one closed.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_zone_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_zone_$verb
+    fi
+}
+
 _plumctl_policy() {
     local -a commands
     commands=(
@@ -346,6 +579,41 @@ _plumctl_policy() {
         shift words
         ((CURRENT--))
         _plumctl_policy_$verb
+    fi
+}
+
+_plumctl_user() {
+    local -a commands
+    commands=(
+        'create:Make a user. It can do nothing until it has a token.'
+        'get:List users, or show one.'
+        'set:Change a user. Its tokens stay good, with the new rights from now on.'
+        'delete:Delete a user and all its tokens. They are not valid from now on.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_user_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_user_$verb
+    fi
+}
+
+_plumctl_token() {
+    local -a commands
+    commands=(
+        'create:Make a token. This is the only time it is shown.'
+        'get:List tokens, without their secrets\\: only hashes are kept.'
+        'revoke:End a token now.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_token_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_token_$verb
     fi
 }
 
@@ -370,6 +638,14 @@ _plumctl_sandbox() {
 }
 
 _plumctl() {
+    while [[ ${words[2]} == (--server|--ca|--token-file) ]] && ((CURRENT > 3)); do
+        words=(${words[1]} ${words[4,-1]})
+        ((CURRENT -= 2))
+    done
+    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file) ]]; then
+        _files
+        return
+    fi
     local -a commands
     commands=(
         'apply:Create and change objects from manifests.'
@@ -382,10 +658,16 @@ _plumctl() {
         'history:List applied revisions, or show one.'
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
+        'node:Empty nodes and take them out of the zone.'
+        'zone:Back the zone up and restore it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'
         'status:How this node fares.'
+        'whoami:Who you are to the daemon, and in which role.'
+        'user:Users of the zone and their roles.'
+        'token:Tokens that users show.'
+        'audit:Who did, tried or looked at what.'
         'sandbox:A whole zone on this machine, to try things out.'
         'completion:Print the completion script of a shell.'
     )

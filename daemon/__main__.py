@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 
@@ -29,7 +31,7 @@ from daemon.reconcile.kernel import KernelHost
 from daemon.reconcile.loop import Reconciler
 from daemon.responders import ra
 from daemon.responders.service import PacketSocket, Responder
-from daemon.store.interface import StoreError
+from daemon.store.interface import Store, StoreError, UnreachableError
 from daemon.store.open import open_store
 
 log = logging.getLogger(__name__)
@@ -41,11 +43,15 @@ SWITCH_S = 0.0005
 #: ones. A look at all stops everything for as long as an endpoint's first packet may take.
 GARBAGE = (20_000, 20, 50)
 
+STORE_WAIT_S = 30.0
+STORE_RETRY_S = 0.5
+
 EXIT_FAILURE = 1
 EXIT_NOT_ROOT = 77  # sysexits.h: EX_NOPERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    faulthandler.enable()  # a watchdog's SIGABRT leaves the stacks of all threads
     options = parse(sys.argv[1:] if arguments is None else arguments)
     logs.set_up(options.node, options.log_level)
     if os.geteuid() != 0:
@@ -75,7 +81,7 @@ async def serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         listener = Listener(options.socket)  # first: at most one plumd goes past it
         stack.callback(listener.close)
-        store = await stack.enter_async_context(await open_store(options.store))
+        store = await stack.enter_async_context(await _open_store(options.store))
         mount_bpffs()
         sizes = {}
         if options.flow_entries is not None:
@@ -118,6 +124,19 @@ async def serve(options: Options) -> None:
         app = create_app(Backend(store, node), version)
         server = ApiServer(guarded(app, Audit(options.state_dir / "audit.log")), listener)
         await _run(stop, server, reconciler, responder)
+
+
+async def _open_store(url: str) -> Store:
+    """A cluster that boots along with us may take a while until it answers."""
+    give_up = time.monotonic() + STORE_WAIT_S
+    while True:
+        try:
+            return await open_store(url)
+        except UnreachableError as error:
+            if time.monotonic() > give_up:
+                raise
+            log.info("waiting for the store", extra={"step": "start", "error": str(error)})
+            await asyncio.sleep(STORE_RETRY_S)
 
 
 def _pace_python() -> None:

@@ -48,7 +48,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
 
     host = socket.gethostname().split(".")[0].lower()
     add("--node", host, "name of this node in the zone (default: the host's)")
-    add("--store", None, "sqlite:///PATH, or a path (default: store.db in the state directory)")
+    add(
+        "--store",
+        None,
+        "sqlite:///PATH, a path, or etcd://... (default: store.db in the state directory)",
+    )
     add("--run-dir", "/run/plum", "sockets and markers (default: %(default)s)")
     add("--state-dir", "/var/lib/plum", "audit log and store (default: %(default)s)")
     add("--pin-dir", "/sys/fs/bpf/plum", "pinned maps and programs (default: %(default)s)")

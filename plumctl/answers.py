@@ -29,6 +29,7 @@ class View:
     revision: int
     state: str  # programmed | pending | error
     reason: str
+    used: Document  # of a tenant: what counts against its quota
     document: Document = field(repr=False)
 
     @property
@@ -53,6 +54,7 @@ class View:
             revision=int(document.get("revision") or 0),
             state=str(status.get("state") or ""),
             reason=str(status.get("reason") or ""),
+            used=document.get("used") or {},
             document=document,
         )
 
@@ -170,3 +172,24 @@ class NodeStatus:
     exceptions: tuple[Exceptional, ...]
     repairs: tuple[Document, ...]
     document: Document = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    keys: int  # in the backup
+    written: int
+    deleted: int
+    revision: int
+    document: Document = field(repr=False)
+
+    @classmethod
+    def read(cls, document: Document) -> Restored:
+        return cls(
+            keys=int(document["keys"]),
+            written=int(document["written"]),
+            deleted=int(document["deleted"]),
+            revision=int(document["revision"]),
+            document=document,
+        )

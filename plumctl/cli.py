@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
@@ -35,10 +36,16 @@ COMMANDS = {
     "history": Command("history", "List applied revisions, or show one."),
     "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
+    "node": Command("node", "Empty nodes and take them out of the zone."),
+    "zone": Command("zone", "Back the zone up, restore it, move it."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),
     "status": Command("status", "How this node fares."),
+    "whoami": Command("whoami", "Who you are to the daemon, and in which role."),
+    "user": Command("user", "Users of the zone and their roles."),
+    "token": Command("token", "Tokens that users show."),
+    "audit": Command("audit", "Who did, tried or looked at what."),
     "sandbox": Command("sandbox", "A whole zone on this machine, to try things out."),
     "completion": Command("completion", "Print the completion script of a shell."),
 }
@@ -116,5 +123,34 @@ def plumctl(
         bool,
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Ask this director over TLS (default: PLUM_SERVER), with --ca and --token-file.",
+        ),
+    ] = None,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            "--ca", metavar="FILE", help="Certificate of the zone's CA (default: PLUM_CA_FILE)."
+        ),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Show the token in this file (default: PLUM_TOKEN_FILE).",
+        ),
+    ] = None,
 ) -> None:
     """Virtual networks that run in the kernel of every node."""
+    for variable, value in (
+        ("PLUM_SERVER", server),
+        ("PLUM_CA_FILE", ca),
+        ("PLUM_TOKEN_FILE", token_file),
+    ):
+        if value is not None:
+            os.environ[variable] = value  # for the client, and for what we start

@@ -1,60 +1,32 @@
-"""The typed API client: HTTP over a unix socket. Raises PlumError, never prints."""
+"""The typed API client: every method is one request. Raises PlumError, never prints."""
 
 from __future__ import annotations
 
-import errno
-import http.client
-import json
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
 
-from plumctl.answers import Applied, Counters, Document, Listing, NodeStatus, Revision, View, Waited
-from plumctl.errors import ExitCode, PlumError, Problem
+from plumctl import access_answers
+from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
+from plumctl.answers import (
+    Applied,
+    Counters,
+    Document,
+    Listing,
+    NodeStatus,
+    Restored,
+    Revision,
+    View,
+    Waited,
+)
+from plumctl.asker import ANSWER_TIMEOUT_S, Asker
 
-#: Seconds the daemon may take to answer anything but a wait.
-ANSWER_TIMEOUT_S = 30.0
-
-_EXIT_BY_STATUS = {
-    HTTPStatus.UNAUTHORIZED: ExitCode.NO_PERMISSION,
-    HTTPStatus.FORBIDDEN: ExitCode.NO_PERMISSION,
-    HTTPStatus.NOT_FOUND: ExitCode.NOT_FOUND,
-    HTTPStatus.CONFLICT: ExitCode.CONFLICT,
-    HTTPStatus.REQUEST_TIMEOUT: ExitCode.TIMED_OUT,
-    HTTPStatus.GATEWAY_TIMEOUT: ExitCode.TIMED_OUT,
-}
-
-_HINT_BY_EXIT = {
-    ExitCode.NO_PERMISSION: "reading needs group plum, writing needs root or group plum-admin",
-    ExitCode.NOT_FOUND: "see what there is: plumctl get tenant, domain, endpoint or node",
-    ExitCode.CONFLICT: "somebody changed it meanwhile: look (plumctl history) and try again",
-    ExitCode.TIMED_OUT: "see what is missing: plumctl status",
-    ExitCode.FAILED: "see how the daemon fares: plumctl status, and its log",
-}
-
-A = TypeVar("A")
+#: Seconds the daemon may take for what reads or writes the whole zone.
+ZONE_TIMEOUT_S = 600.0
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-        self._timeout_s = timeout_s
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._timeout_s)
-        self.sock.connect(self._path)
-
-
-class Client:
-    """One daemon, by the path of its socket. Every method is one request."""
-
-    def __init__(self, socket_path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        self.socket_path = socket_path
-        self._timeout_s = timeout_s
+class Client(Asker):
+    """What the daemon can be asked for."""
 
     # Objects
 
@@ -124,85 +96,79 @@ class Client:
         query = {"source": source, "target": target, "protocol": protocol, "port": str(port)}
         return self._ask("GET", "/v1/trial", dict, query=query)
 
-    def _ask(
-        self,
-        method: str,
-        route: str,
-        read: Callable[[Any], A],
-        *,
-        query: Mapping[str, str | None] | None = None,
-        body: object | None = None,
-        timeout_s: float | None = None,
-    ) -> A:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        target = f"{route}?{urlencode(given)}" if given else route
-        headers = {"Accept": "application/json"}
-        payload = None
-        if body is not None:
-            payload = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        connection = _UnixConnection(self.socket_path, timeout_s or self._timeout_s)
-        try:
-            connection.request(method, target, payload, headers)
-            response = connection.getresponse()
-            status, raw = response.status, response.read()
-        except OSError as error:
-            raise self._unreachable(error) from error
-        except http.client.HTTPException as error:
-            raise PlumError(
-                f"the daemon at {self.socket_path} broke off: {error!r}",
-                "look at its log, then try again",
-                ExitCode.UNREACHABLE,
-            ) from error
-        finally:
-            connection.close()
-        try:
-            document = json.loads(raw) if raw else None
-            if status >= 400:
-                raise _refused(status, document)
-            return read(document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PlumError(
-                f"{method} {route}: plumctl does not understand the daemon's answer "
-                f"(HTTP {status}: {error!r})",
-                "plumctl and plumd must be of the same version: compare `plumctl --version` "
-                "with `plumctl status`",
-            ) from error
+    # Access
 
-    def _unreachable(self, error: OSError) -> PlumError:
-        if isinstance(error, TimeoutError):
-            return PlumError(
-                f"the daemon at {self.socket_path} did not answer in time",
-                "look at its log; `plumctl status` shows when it is back",
-                ExitCode.TIMED_OUT,
-            )
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return PlumError(
-                f"you may not talk to the daemon at {self.socket_path}",
-                _HINT_BY_EXIT[ExitCode.NO_PERMISSION],
-                ExitCode.NO_PERMISSION,
-            )
-        return PlumError(
-            f"no daemon answers at {self.socket_path} ({error.strerror or error})",
-            "start it (systemctl start plumd), try a zone on this machine "
-            "(plumctl sandbox up), or name its socket (--socket or PLUM_SOCKET)",
-            ExitCode.UNREACHABLE,
+    def whoami(self) -> Whoami:
+        return self._ask("GET", "/v1/whoami", Whoami.read)
+
+    def users(self) -> tuple[User, ...]:
+        return self._ask("GET", "/v1/users", access_answers.users)
+
+    def user(self, name: str) -> User:
+        return self._ask("GET", f"/v1/users/{quote(name, safe='')}", User.read)
+
+    def create_user(self, name: str, role: str, tenant: str | None, comment: str) -> User:
+        body = {"name": name, "role": role, "tenant": tenant, "comment": comment}
+        return self._ask("POST", "/v1/users", User.read, body=body)
+
+    def set_user(
+        self, name: str, *, role: str | None, tenant: str | None, comment: str | None
+    ) -> User:
+        """What is None stays as it is."""
+        body = {"role": role, "tenant": tenant, "comment": comment}
+        return self._ask("PATCH", f"/v1/users/{quote(name, safe='')}", User.read, body=body)
+
+    def delete_user(self, name: str) -> User:
+        return self._ask("DELETE", f"/v1/users/{quote(name, safe='')}", User.read)
+
+    def tokens(self, user: str | None = None) -> tuple[Token, ...]:
+        return self._ask("GET", "/v1/tokens", access_answers.tokens, query={"user": user})
+
+    def create_token(self, user: str, life_s: float, comment: str) -> NewToken:
+        body = {"user": user, "life_s": life_s, "comment": comment}
+        return self._ask("POST", "/v1/tokens", NewToken.read, body=body)
+
+    def revoke_token(self, token_id: str) -> Token:
+        return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", Token.read)
+
+    def audit(self, node: str | None = None, **wanted: str | None) -> AuditLines:
+        """Of one node, or of all. `wanted`: since (RFC 3339), user, tenant, object, outcome,
+        limit."""
+        route = f"/v1/nodes/{quote(node, safe='')}/audit" if node else "/v1/audit"
+        return self._ask("GET", route, AuditLines.read, query=wanted)
+
+    # Nodes
+
+    def cordon(self, node: str, *, cordoned: bool) -> Applied:
+        verb = "cordon" if cordoned else "uncordon"
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
+
+    def remove_node(self, node: str) -> Applied:
+        return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/remove", Applied.read, body={})
+
+    def node_endpoints(self, node: str) -> tuple[str, ...]:
+        """Paths of the endpoints placed on the node."""
+        route = f"/v1/nodes/{quote(node, safe='')}/endpoints"
+        return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
+
+    # Zone
+
+    def backup(self) -> bytes:
+        """The lines of a backup file."""
+        return self._ask(
+            "POST", "/v1/zone/backup", bytes, lines=b"", timeout_s=ZONE_TIMEOUT_S, raw_answer=True
         )
 
-
-def _refused(status: int, document: Any) -> PlumError:
-    error = document.get("error") if isinstance(document, dict) else None
-    error = error if isinstance(error, dict) else {}
-    exit_code = _EXIT_BY_STATUS.get(HTTPStatus(status), ExitCode.FAILED)
-    return PlumError(
-        str(error.get("message") or f"the daemon answered HTTP {status}"),
-        str(error.get("hint") or _HINT_BY_EXIT[exit_code]),
-        exit_code,
-        tuple(
-            Problem(str(problem.get("path", "")), str(problem["message"]))
-            for problem in error.get("problems") or ()
-        ),
-    )
+    def restore(self, lines: bytes, *, replace: bool, other_zone: bool) -> Restored:
+        query = {"replace": str(replace).lower(), "other_zone": str(other_zone).lower()}
+        return self._ask(
+            "POST",
+            "/v1/zone/restore",
+            Restored.read,
+            query=query,
+            lines=lines,
+            timeout_s=ZONE_TIMEOUT_S,
+        )
 
 
 def _listing(document: Any) -> Listing:

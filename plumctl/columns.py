@@ -8,6 +8,9 @@ from typing import Any
 from plumctl.answers import Counters, View
 from plumctl.output import Column, labels_text, number
 
+#: What a tenant's quota may limit, as the daemon names it.
+QUOTA = ("domains", "bridges", "routers", "load_balancers", "rules", "endpoints", "flows")
+
 _STATE: tuple[Column[View], ...] = (
     Column("STATE", lambda view: view.state),
     Column("REASON", lambda view: view.reason, wide=True),
@@ -34,10 +37,23 @@ def _names(view: View, key: str) -> str:
     return ",".join(str(item["name"]) for item in view.spec.get(key) or ())
 
 
+def used(view: View, resource: str) -> str:
+    """`3/10`, or `3` where nothing is set: what a tenant uses, and may."""
+    limit = (view.spec.get("quota") or {}).get(resource)
+    now = number(view.used.get(resource))
+    return now if limit is None else f"{now}/{limit}"
+
+
+def _quota(resource: str) -> Column[View]:
+    header = resource.upper().replace("_", "-")
+    return Column(header, lambda view: used(view, resource), wide=True, right=True)
+
+
 _TENANT: Sequence[Column[View]] = (
     Column("TENANT", lambda view: view.path),
     Column("DESCRIPTION", lambda view: str(view.spec.get("description") or "")),
     *_STATE,
+    *map(_quota, QUOTA),
 )
 _DOMAIN: Sequence[Column[View]] = (
     Column("DOMAIN", lambda view: view.path),
@@ -53,6 +69,7 @@ _NODE: Sequence[Column[View]] = (
     Column("VTEP", lambda view: str(view.spec.get("vtep") or "")),
     Column("MTU", lambda view: number(view.spec.get("underlay_mtu") or 1500), right=True),
     Column("ROLES", lambda view: ",".join(view.spec.get("roles") or ("edge",))),
+    Column("CORDONED", lambda view: "yes" if view.allocated.get("cordoned") else "no"),
     *_STATE,
     Column("LABELS", lambda view: labels_text(view.spec.get("labels") or {}), wide=True),
 )

@@ -37,6 +37,7 @@ Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Comment = Annotated[
     str, typer.Option("--comment", metavar="TEXT", help="Why; kept in the history.")
 ]

@@ -32,6 +32,8 @@ _WORD_COLOURS = {
     "created": _GREEN,
     "changed": _YELLOW,
     "deleted": _RED,
+    "refused": _RED,
+    "failed": _YELLOW,
 }
 
 

@@ -43,6 +43,15 @@ def _finished(
         ) from error
 
 
+def pipe(
+    argv: Sequence[str], stdin: bytes, env: dict[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end with these bytes on stdin; however it ends. `env` is added to ours."""
+    return subprocess.run(
+        list(argv), input=stdin, capture_output=True, check=False, env=os.environ | env
+    )
+
+
 def start(argv: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a program that outlives us, in a session of its own, its output in `log`.
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.model.object import Kind
+from daemon.model.user import AccessRole
 from daemon.reconcile.status import Exceptional, ObjectStatus, Repair
 
 
@@ -40,6 +41,9 @@ class View(Answer):
     allocated: dict[str, Any]
     revision: int = Field(description="Of the store, when the object was last written")
     status: ObjectStatus
+    used: dict[str, int] | None = Field(
+        default=None, description="Of a tenant: what counts against its quota"
+    )
 
 
 class Listing(Answer):
@@ -183,3 +187,95 @@ class Trials(Answer):
 
     items: tuple[Trial, ...]
     revision: int = Field(description="Of the store, that was asked")
+
+
+class Whoami(Answer):
+    """Who asked, as the daemon understands it."""
+
+    kind: Literal["local", "node", "user"]
+    name: str
+    role: AccessRole
+    tenant: str | None
+    source: str = Field(description="Where the request came from")
+    expires: str | None = Field(description="RFC 3339; of the token shown")
+
+
+class UserAnswer(Answer):
+    name: str
+    role: AccessRole
+    tenant: str | None
+    comment: str
+    created: str = Field(description="RFC 3339")
+
+
+class Users(Answer):
+    items: tuple[UserAnswer, ...]
+
+
+class TokenAnswer(Answer):
+    """A token without its secret: only its hash is kept."""
+
+    id: str
+    user: str
+    comment: str
+    created: str = Field(description="RFC 3339")
+    expires: str = Field(description="RFC 3339")
+    valid: bool = Field(description="Neither expired nor of a user who is gone")
+
+
+class Tokens(Answer):
+    items: tuple[TokenAnswer, ...]
+
+
+class AuditLine(Answer):
+    """One request, as the node that got it wrote it down."""
+
+    node: str
+    time: str = Field(description="RFC 3339, UTC")
+    kind: str = Field(description="How the asker was known: local, node or user")
+    user: str = Field(description="Empty: nobody could tell")
+    role: str | None
+    tenant: str | None = Field(description="Of the asker")
+    on_behalf: str = Field(description="For whom, in the words of the node that asked")
+    source: str = Field(description="Where the request came from")
+    token: str = Field(description="Id of the token shown")
+    operation: str
+    method: str
+    path: str
+    outcome: Literal["done", "refused", "failed"]
+    status: int = Field(description="HTTP")
+    objects: tuple[str, ...] = Field(description="KIND PATH each")
+    summary: str
+
+
+class NodeAudit(Answer):
+    node: str
+    items: tuple[AuditLine, ...] = Field(default=(), description="Newest first")
+    more: bool = Field(default=False, description="There are older ones than the limit allows")
+    unreadable: int = Field(default=0, description="Lines of the log that are no entries")
+    error: str | None = Field(default=None, description="Why the node did not answer")
+
+
+class ZoneAudit(Answer):
+    items: tuple[AuditLine, ...] = Field(description="Of all nodes, newest first")
+    more: bool
+    unreadable: int
+    errors: dict[str, str] = Field(description="Nodes that did not answer, with the reason")
+
+
+class NewToken(Answer):
+    token: TokenAnswer
+    secret: str = Field(description="The token itself; it cannot be shown again")
+
+
+class NodeEndpoints(Answer):
+    node: str
+    cordoned: bool = Field(description="No new ones are placed there")
+    endpoints: tuple[str, ...] = Field(description="Their paths")
+
+
+class Restored(Answer):
+    keys: int = Field(description="In the backup")
+    written: int
+    deleted: int
+    revision: int = Field(description="Of the store: wait for this one")

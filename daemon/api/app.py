@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from daemon.api import changes, errors, history, node, objects, trials, waiting
-from daemon.api.access import AccessControl
+from daemon.api import (
+    audits,
+    changes,
+    errors,
+    history,
+    lifecycle,
+    node,
+    objects,
+    tokens,
+    trials,
+    users,
+    waiting,
+    zone,
+)
+from daemon.api.access import AccessControl, authorize
 from daemon.api.answers import ErrorAnswer
 from daemon.api.audit import Audit
 from daemon.api.backend import Backend
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    403: {"model": ErrorAnswer, "description": "Not in the group this needs"},
+    401: {"model": ErrorAnswer, "description": "No token, or not a valid one"},
+    403: {"model": ErrorAnswer, "description": "Not for this role, group or tenant"},
     404: {"model": ErrorAnswer, "description": "Unknown"},
     409: {"model": ErrorAnswer, "description": "In the way of something that exists"},
     422: {"model": ErrorAnswer, "description": "Invalid; nothing was changed"},
@@ -22,7 +36,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(backend: Backend, version: str) -> FastAPI:
-    """The routes, without access control: wrap it with `guarded` before serving."""
+    """The routes. They answer nobody until `guarded` says who asks."""
     app = FastAPI(
         title="plumd",
         version=version,
@@ -30,10 +44,13 @@ def create_app(backend: Backend, version: str) -> FastAPI:
         docs_url=None,  # they load scripts from other hosts
         redoc_url=None,
         responses=ERRORS,
+        dependencies=[Depends(authorize)],
     )
     app.state.backend = backend
     errors.install(app)
-    for module in (objects, changes, history, waiting, node, trials):
+    for module in (
+        objects, changes, history, waiting, node, trials, users, tokens, audits, lifecycle, zone,
+    ):  # fmt: skip
         app.include_router(module.router)
     return app
 

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from daemon.api.answers import NodeCounters, NodeReport
+from daemon.api.principal import Principal
 from daemon.store.interface import Store
 
 
@@ -36,7 +37,7 @@ def _backend(request: Request) -> Backend:
 
 
 def _actor(request: Request) -> str:
-    return cast(str, request.state.user.name)
+    return cast(Principal, request.state.principal).actor
 
 
 BackendDep = Annotated[Backend, Depends(_backend)]

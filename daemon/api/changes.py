@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.api.answers import Applied
 from daemon.api.backend import ActorDep, BackendDep
+from daemon.api.permit import check_named, check_plan
+from daemon.api.sight import SightDep
 from daemon.model.manifest import read_manifests
 from daemon.model.object import Kind, Ref
 from daemon.model.problem import Problem
@@ -46,21 +48,31 @@ class Delete(Question):
 
 
 @router.post("/apply", operation_id="apply", summary="Bring objects to what manifests say")
-async def apply(request: Request, backend: BackendDep, actor: ActorDep, body: Apply) -> Applied:
+async def apply(
+    request: Request, backend: BackendDep, actor: ActorDep, sight: SightDep, body: Apply
+) -> Applied:
     """All of them or none; everything that is wrong is reported at once."""
+    parsed = read_manifests(body.objects)
+    refs = [*(manifest.ref for manifest in parsed.manifests), *parsed.broken]
+    request.state.objects = [ref.text for ref in refs]
+    check_named(sight, refs)
     result = await zone.apply(
         backend.store,
-        read_manifests(body.objects),
+        parsed,
         actor=actor,
         dry_run=body.dry_run,
         confirm_s=body.confirm_s,
         comment=body.comment,
+        tenant=sight.tenant,
+        permit=check_plan(sight),
     )
     return applied(request, result, body.dry_run)
 
 
 @router.post("/delete", operation_id="delete", summary="Delete objects together")
-async def delete(request: Request, backend: BackendDep, actor: ActorDep, body: Delete) -> Applied:
+async def delete(
+    request: Request, backend: BackendDep, actor: ActorDep, sight: SightDep, body: Delete
+) -> Applied:
     """Refused while something that stays refers to one of them."""
     refs: list[Ref] = []
     problems: list[Problem] = []
@@ -71,8 +83,15 @@ async def delete(request: Request, backend: BackendDep, actor: ActorDep, body: D
             problems.append(Problem(f"{asked.kind} {asked.path}", str(error)))
     if problems:
         raise ZoneError("not every path names an object", "correct them", problems)
+    request.state.objects = [ref.text for ref in refs]
+    check_named(sight, refs)
     result = await zone.delete(
-        backend.store, refs, actor=actor, dry_run=body.dry_run, comment=body.comment
+        backend.store,
+        refs,
+        actor=actor,
+        dry_run=body.dry_run,
+        comment=body.comment,
+        permit=check_plan(sight),
     )
     return applied(request, result, body.dry_run)
 
@@ -80,6 +99,7 @@ async def delete(request: Request, backend: BackendDep, actor: ActorDep, body: D
 def applied(request: Request, result: Result, dry_run: bool) -> Applied:
     """The answer; what was done also goes to the audit log."""
     done = "would do" if dry_run else f"revision {result.history}"
+    request.state.objects = [change.ref.text for change in result.changes]
     counts: dict[str, int] = {}
     for change in result.changes:
         counts[str(change.action)] = counts.get(str(change.action), 0) + 1

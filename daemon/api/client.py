@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,9 @@ class PeerError(Exception):
     """Another daemon did not answer as it should."""
 
 
-async def get_json(api: str, target: str, timeout_s: float) -> Any:
+async def get_json(
+    api: str, target: str, timeout_s: float, more_headers: Sequence[tuple[str, str]] = ()
+) -> Any:
     """GET `target` from the daemon at `api` (`unix:///run/plum/plumd.sock`).
 
     Raises PeerError. Between machines it will be mutual TLS.
@@ -27,7 +30,7 @@ async def get_json(api: str, target: str, timeout_s: float) -> Any:
     path = unquote(parts.path)
     try:
         async with asyncio.timeout(timeout_s):
-            status, body = await _get(path, target)
+            status, body = await _get(path, target, more_headers)
     except TimeoutError as error:
         raise PeerError(f"no answer from {path} in {timeout_s:g} s") from error
     except (OSError, h11.ProtocolError) as error:
@@ -41,11 +44,14 @@ async def get_json(api: str, target: str, timeout_s: float) -> Any:
     return document
 
 
-async def _get(path: str, target: str) -> tuple[int, bytes]:
+async def _get(
+    path: str, target: str, more_headers: Sequence[tuple[str, str]]
+) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         connection = h11.Connection(h11.CLIENT)
         headers = [("Host", "localhost"), ("Connection", "close"), ("Accept", "application/json")]
+        headers += more_headers
         request = connection.send(h11.Request(method="GET", target=target, headers=headers))
         writer.write((request or b"") + (connection.send(h11.EndOfMessage()) or b""))
         await writer.drain()

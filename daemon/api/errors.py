@@ -26,6 +26,18 @@ class NotFoundError(Exception):
         self.hint = hint
 
 
+class RefusedError(Exception):
+    """The one who asks may not do this; nothing was changed."""
+
+    def __init__(
+        self, message: str, hint: str = "", problems: tuple[ProblemAnswer, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.problems = problems
+
+
 def error_response(
     status: int, message: str, hint: str = "", problems: tuple[ProblemAnswer, ...] = ()
 ) -> JSONResponse:
@@ -44,6 +56,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NotFoundError)
     async def not_found(request: Request, error: NotFoundError) -> JSONResponse:
         return error_response(HTTPStatus.NOT_FOUND, error.message, error.hint)
+
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> JSONResponse:
+        request.state.summary = error.message
+        return error_response(HTTPStatus.FORBIDDEN, error.message, error.hint, error.problems)
 
     @app.exception_handler(StoreError)
     async def store(request: Request, error: StoreError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,6 +12,9 @@ from daemon.api.answers import Applied, Confirmed, History, Revision
 from daemon.api.audit import timestamp
 from daemon.api.backend import ActorDep, BackendDep
 from daemon.api.changes import applied
+from daemon.api.errors import RefusedError
+from daemon.api.permit import check_plan
+from daemon.api.sight import Sight, SightDep
 from daemon.store.interface import Store
 from daemon.zone import history as zone
 from daemon.zone.keys import HISTORY, history_key, seq_of
@@ -27,25 +31,23 @@ class Rollback(BaseModel):
 
 
 @router.get("", operation_id="list_history", summary="List applied revisions, newest first")
-async def list_history(backend: BackendDep, limit: int | None = None) -> History:
+async def list_history(backend: BackendDep, sight: SightDep, limit: int | None = None) -> History:
     """Without the diffs of their objects."""
     listing = await backend.store.list(HISTORY)
     deadlines = await _deadlines(backend.store)
-    items = listing.items[::-1] if limit is None else listing.items[::-1][: max(0, limit)]
-    found = tuple(
-        _answer(
-            Recorded.model_validate_json(item.value).summary(),
-            item.mod_revision,
-            deadlines.get(seq_of(item.key)),
-        )
-        for item in items
+    found = (
+        _answer(shown.summary(), item.mod_revision, deadlines.get(seq_of(item.key)))
+        for item in reversed(listing.items)
+        if (shown := sight.revision(Recorded.model_validate_json(item.value))) is not None
     )
-    return History(items=found)
+    return History(items=tuple(islice(found, None if limit is None else max(0, limit))))
 
 
 @router.get("/{seq}", operation_id="get_revision", summary="Read one revision with its diffs")
-async def read_revision(backend: BackendDep, seq: int) -> Revision:
-    recorded = await zone.get_revision(backend.store, seq)
+async def read_revision(backend: BackendDep, sight: SightDep, seq: int) -> Revision:
+    recorded = sight.revision(await zone.get_revision(backend.store, seq))
+    if recorded is None:
+        raise zone.no_revision(seq)
     item = await backend.store.get(history_key(seq))
     deadlines = await _deadlines(backend.store)
     return _answer(recorded.document(), item.mod_revision if item else 0, deadlines.get(seq))
@@ -60,23 +62,41 @@ async def rollback(
     request: Request,
     backend: BackendDep,
     actor: ActorDep,
+    sight: SightDep,
     seq: int,
     body: Rollback | None = None,
 ) -> Applied:
-    """Itself a new revision. 0 is the empty zone."""
+    """Itself a new revision. 0 is the empty zone. An operator's concerns the own tenant only."""
     body = body or Rollback()
     result = await zone.rollback(
-        backend.store, seq, actor=actor, dry_run=body.dry_run, comment=body.comment
+        backend.store,
+        seq,
+        actor=actor,
+        dry_run=body.dry_run,
+        comment=body.comment,
+        tenant=sight.tenant,
+        permit=check_plan(sight),
     )
     return applied(request, result, body.dry_run)
 
 
 @router.post("/{seq}/confirm", operation_id="confirm", summary="Keep a revision for good")
-async def confirm(request: Request, backend: BackendDep, seq: int) -> Confirmed:
+async def confirm(request: Request, backend: BackendDep, sight: SightDep, seq: int) -> Confirmed:
     """For revisions applied with `confirm_s`."""
+    if sight.tenant is not None:
+        await _check_own(backend.store, sight, seq)
     await zone.confirm(backend.store, seq)
     request.state.summary = f"revision {seq} confirmed"
     return Confirmed(seq=seq)
+
+
+async def _check_own(store: Store, sight: Sight, seq: int) -> None:
+    recorded = await zone.get_revision(store, seq)
+    if sight.revision(recorded) is None:
+        raise zone.no_revision(seq)
+    if not sight.is_own(recorded):
+        hint = "an administrator of the zone can"
+        raise RefusedError(f"revision {seq} is not yours alone to confirm", hint)
 
 
 async def _deadlines(store: Store) -> dict[int, float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 
 from daemon.api.answers import Listing, View
 from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
 from daemon.api.reports import read_reports
+from daemon.api.sight import Sight, SightDep
 from daemon.model.object import (
     Endpoint,
     Kind,
@@ -26,14 +29,19 @@ from daemon.reconcile.status import (
 )
 from daemon.store.interface import Item, Store
 from daemon.zone.keys import ROOT, object_key
-from daemon.zone.read import decode
+from daemon.zone.quota import RESOURCES, used_now
+from daemon.zone.read import decode, read_current
 
 router = APIRouter(prefix="/v1/objects", tags=["objects"])
 
 
 @router.get("/{kind}", operation_id="list_objects", summary="List the objects of a kind")
 async def list_objects(
-    backend: BackendDep, kind: Kind, tenant: str | None = None, domain: str | None = None
+    backend: BackendDep,
+    sight: SightDep,
+    kind: Kind,
+    tenant: str | None = None,
+    domain: str | None = None,
 ) -> Listing:
     """`tenant` and `domain` narrow it; the revision is the one all were read at."""
     listing = await backend.store.list(f"{ROOT}{kind}/")
@@ -44,25 +52,44 @@ async def list_objects(
     items = tuple(
         _view(found, item, endpoints, reports, exceptions)
         for found, item in pairs
-        if _in_scope(ref_of(found), tenant, domain)
+        if _in_scope(ref_of(found), tenant, domain) and _is_visible(ref_of(found), sight)
     )
-    return Listing(items=items, revision=listing.revision)
+    return Listing(items=await _shown(backend.store, sight, items), revision=listing.revision)
 
 
 @router.get("/{kind}/{path:path}", operation_id="get_object", summary="Read one object")
-async def get_object(backend: BackendDep, kind: Kind, path: str) -> View:
+async def get_object(backend: BackendDep, sight: SightDep, kind: Kind, path: str) -> View:
     """`path` is `acme`, `acme/shop`, `acme/shop/web-1` or `n1`, as the kind asks."""
     hint = f"see which there are: plumctl get {kind}"
     try:
         ref = Ref.parse(kind, path)
     except ValueError as error:
         raise NotFoundError(str(error), hint) from error
-    item = await backend.store.get(object_key(ref))
+    item = await backend.store.get(object_key(ref)) if _is_visible(ref, sight) else None
     if item is None:
         raise NotFoundError(f"there is no {ref.text}", hint)
     reports = await read_reports(backend.store)
     endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
-    return _view(decode(kind, item.value), item, endpoints, reports, by_object(reports))
+    view = _view(decode(kind, item.value), item, endpoints, reports, by_object(reports))
+    return (await _shown(backend.store, sight, (view,)))[0]
+
+
+async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[View, ...]:
+    """Views of one kind: tenants with what they use, nodes as far as they may be seen."""
+    kind = views[0].kind if views else None
+    if kind is Kind.NODE:
+        return tuple(sight.node(view) for view in views)
+    if kind is not Kind.TENANT:
+        return views
+    _, snapshot = await read_current(store)
+    names = {view.name for view in views}
+    used = await asyncio.to_thread(used_now, snapshot, names)
+    nothing = dict.fromkeys(RESOURCES, 0)
+    return tuple(v.model_copy(update={"used": dict(used.get(v.name, nothing))}) for v in views)
+
+
+def _is_visible(ref: Ref, sight: Sight) -> bool:
+    return ref.kind is Kind.NODE or sight.sees(ref)
 
 
 def _in_scope(ref: Ref, tenant: str | None, domain: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, and what they may do."""
+"""Who is at the other end of a connection."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ import pwd
 import socket
 import struct
 from dataclasses import dataclass
-from enum import StrEnum
 
 READERS = "plum"
 WRITERS = "plum-admin"
 
 _UCRED = struct.Struct("iII")  # pid, uid, gid: unix(7), SO_PEERCRED
-
-
-class Access(StrEnum):
-    READ = "read"
-    WRITE = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +27,14 @@ class Peer:
     def of(cls, connection: socket.socket) -> Peer:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         return cls(*_UCRED.unpack(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPeer:
+    """The other end of a TLS connection."""
+
+    node: str | None  # of the zone, by its certificate; None: it showed none
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,3 @@ def _group_name(number: int) -> str:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return ""
-
-
-def needed_group(peer: Peer, user: User, access: Access) -> str | None:
-    """None if the peer may; else the group it would have to be in. Pure."""
-    if peer.uid == 0 or WRITERS in user.groups:
-        return None
-    if access is Access.WRITE:
-        return WRITERS
-    return None if READERS in user.groups else READERS

@@ -15,6 +15,7 @@ from daemon.abi import DROP_TEXT, Stage
 from daemon.api.answers import Trial, TrialRule, Trials, TrialStage
 from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
+from daemon.api.sight import SightDep
 from daemon.compiler.errors import CompileError
 from daemon.compiler.guest import UnsendableError, source_of
 from daemon.compiler.packet import Outcome
@@ -41,6 +42,7 @@ _PING = {4: (1, 8), 6: (58, 128)}  # IP protocol and ICMP type of an echo reques
 @router.get("/trial", operation_id="trial", summary="Would this connection be let through?")
 async def trial(
     backend: BackendDep,
+    sight: SightDep,
     source: Annotated[str, Query(description="Endpoint: TENANT/DOMAIN/NAME")],
     target: Annotated[str, Query(description="Endpoint of the same domain, or an address")],
     protocol: Protocol = Protocol.TCP,
@@ -48,6 +50,7 @@ async def trial(
 ) -> Trials:
     """Answered from the model: no packet is sent and no node is asked."""
     _, snapshot = await read_current(backend.store)
+    snapshot = sight.snapshot(snapshot)
     endpoint = _endpoint(snapshot, source)
     items = [
         await asyncio.to_thread(_try, snapshot, source, target, address, protocol, port)

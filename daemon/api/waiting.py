@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from daemon.api.answers import Missing, Waited
 from daemon.api.backend import BackendDep
 from daemon.api.reports import read_reports
+from daemon.api.sight import Sight, SightDep
 from daemon.model.object import Domain, Endpoint, Kind, Node, Object, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind
@@ -30,6 +31,7 @@ SETTLE_S = 2.0
 @router.get("/wait", operation_id="wait", summary="Wait until a revision is programmed")
 async def wait(
     backend: BackendDep,
+    sight: SightDep,
     revision: Annotated[int, Query(ge=0)],
     timeout_s: Annotated[float, Query(ge=0, le=3600)] = 30.0,
 ) -> Waited:
@@ -45,7 +47,7 @@ async def wait(
         coming = asyncio.ensure_future(anext(batches))
         try:
             while True:
-                answer = await _look(store, need)
+                answer = await _look(store, need, sight)
                 now = loop.time()
                 if answer.pending or not answer.errors:
                     failing_since = None
@@ -91,27 +93,32 @@ async def needed(store: Store, revision: int) -> Need:
     zone, snapshot = await read_current(store)
     if zone is None:  # nothing was ever applied
         return Need(0, frozenset(), None)
-    target = min(revision, zone.mod_revision)
-    recorded = await _revision_at(store, target, Counters.model_validate_json(zone.value).seq)
-    if recorded is None:
-        return Need(target, frozenset(snapshot.nodes), None)
+    newest = Counters.model_validate_json(zone.value).seq
+    found = await _last_change(store, revision, newest)
+    if found is None:
+        return Need(0, frozenset(), None)
+    recorded, at = found
     nodes: set[str] = set()
     for change in recorded.changes:
         for item in (change.object_before(), change.object_after()):
             if item is not None:
                 nodes |= _nodes_of(item, snapshot)
-    refs = frozenset(change.ref for change in recorded.changes) if target == revision else None
-    return Need(target, frozenset(nodes & snapshot.nodes.keys()), refs)
+    refs = frozenset(change.ref for change in recorded.changes) if at == revision else None
+    return Need(at, frozenset(nodes & snapshot.nodes.keys()), refs)
 
 
-async def _revision_at(store: Store, target: int, newest: int) -> Revision | None:
-    """What was written at a store revision; the history is read from its end."""
+async def _last_change(store: Store, revision: int, newest: int) -> tuple[Revision, int] | None:
+    """The last change of the zone up to a store revision, and the one it was written at.
+
+    A node that a change does not concern hears nothing of it and never reports its
+    revision, so it must not be asked of all. The history is read from its end.
+    """
     for seq in range(newest, 0, -1):
         item = await store.get(history_key(seq))
-        if item is None or item.mod_revision < target:
+        if item is None:
             return None
-        if item.mod_revision == target:
-            return Revision.model_validate_json(item.value)
+        if item.mod_revision <= revision:
+            return Revision.model_validate_json(item.value), item.mod_revision
     return None
 
 
@@ -131,7 +138,7 @@ def _nodes_of(item: Object, snapshot: Snapshot) -> set[str]:
     }
 
 
-async def _look(store: Store, need: Need) -> Waited:
+async def _look(store: Store, need: Need, sight: Sight) -> Waited:
     reports = await read_reports(store)
     late = [
         Missing(node=node, kind=Kind.NODE, path=node, state="pending", reason=reason)
@@ -151,8 +158,9 @@ async def _look(store: Store, need: Need) -> Waited:
         for exception in report.exceptions
         if need.concerns(exception)
     ]
-    pending = (*late, *(item for item in found if item.state == "pending"))
-    errors = tuple(item for item in found if item.state == "error")
+    shown = [item for item in map(sight.missing, [*late, *found]) if item is not None]
+    pending = tuple(item for item in shown if item.state == "pending")
+    errors = tuple(item for item in shown if item.state == "error")
     return Waited(
         done=not pending and not errors, revision=need.revision, pending=pending, errors=errors
     )

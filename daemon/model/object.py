@@ -70,6 +70,8 @@ class Node(Model):
     name: Name
     spec: NodeSpec
     id: int  # 1..4095, unique in the zone
+    #: No new endpoints are placed on it. Not of the manifest: applying that leaves it.
+    cordoned: bool = False
 
 
 class Domain(Model):

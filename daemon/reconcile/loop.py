@@ -23,6 +23,7 @@ from daemon.reconcile.status import Exceptional, NodeStatus, Repair, State, stat
 from daemon.reconcile.worker import Worker
 from daemon.responders.service import Responder
 from daemon.store.interface import Put, Store, StoreError
+from daemon.zone.errors import ZoneError
 from daemon.zone.history import due_confirms, revert
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Reconciler:
         """Until cancelled. What the kernel holds stays."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(follow(self._store, self._receive, self._store_failed))
+                tasks.create_task(follow(self._store, self.node, self._receive, self._store_failed))
                 tasks.create_task(self._work())
                 tasks.create_task(self._purge())
                 tasks.create_task(self._every(self._pace.collect, self._collect))
@@ -313,5 +314,9 @@ class Reconciler:
 
     async def _revert_due(self) -> None:
         for seq in await due_confirms(self._store, self._clock()):
-            if await revert(self._store, seq, clock=self._clock):
-                log.warning("reverted, nobody confirmed", extra={"object": f"revision {seq}"})
+            name = f"revision {seq}"
+            try:
+                if await revert(self._store, seq, clock=self._clock):
+                    log.warning("reverted, nobody confirmed", extra={"object": name})
+            except ZoneError as error:  # others must not wait for this one
+                log.error("not reverted", extra={"object": name, "error": str(error)})

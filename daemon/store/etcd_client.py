@@ -19,7 +19,12 @@ import grpc
 import grpc.aio
 
 from daemon.store.etcd_messages import MESSAGES
-from daemon.store.interface import CompactedError, LeaseExpiredError, StoreError
+from daemon.store.interface import (
+    CompactedError,
+    LeaseExpiredError,
+    StoreError,
+    UnreachableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +86,9 @@ class EtcdClient:
         for _ in self._endpoints:
             try:
                 return await self._call(method, request, answer)
-            except (_Unreachable, _Unknown) as error:
+            except (UnreachableError, _Unknown) as error:
                 last = error
-        raise StoreError(str(last)) from last
+        raise UnreachableError(str(last)) from last
 
     async def write(self, method: str, request: Any, answer: str) -> Any:
         """A call that changes something: tried again only where it was surely not carried out."""
@@ -91,18 +96,18 @@ class EtcdClient:
         for _ in self._endpoints:
             try:
                 return await self._call(method, request, answer)
-            except _Unreachable as error:
+            except UnreachableError as error:
                 last = error
             except _Unknown as error:
                 raise StoreError(f"{error}; whether it was done is not known: look") from error
-        raise StoreError(str(last)) from last
+        raise UnreachableError(str(last)) from last
 
     async def stream(self, method: str, answer: str) -> Any:
         """A bidirectional stream on the current member. Raises StoreError if none answers."""
         for _ in self._endpoints:
             try:
                 channel = await self._connected()
-            except _Unreachable as error:
+            except UnreachableError as error:
                 last: StoreError = error
                 continue
             factory: Any = channel.stream_stream(
@@ -112,7 +117,7 @@ class EtcdClient:
             )
             # A member cut off from the others ends the stream instead of keeping silent.
             return factory(metadata=(("hasleader", "true"),))
-        raise StoreError(str(last)) from last
+        raise UnreachableError(str(last)) from last
 
     async def exchange(self, method: str, request: Any, answer: str) -> Any:
         """One question and its answer on a stream: what keeps a lease alive."""
@@ -187,7 +192,7 @@ class EtcdClient:
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             if channel is self._channel:
                 await self.leave()
-            kind = _Unreachable if any(words in said for words in _NOT_DONE) else _Unknown
+            kind = UnreachableError if any(words in said for words in _NOT_DONE) else _Unknown
             return kind(f"store {self.name}: {said}")
         return StoreError(f"store {self.name}: {said}")
 
@@ -205,7 +210,7 @@ class EtcdClient:
                     self._at = (self._at + 1) % len(self._endpoints)
                     await channel.close(grace=None)
                     hint = "check that it runs, and its certificates" if self._tls else "start it"
-                    raise _Unreachable(
+                    raise UnreachableError(
                         f"store {self.name}: member {endpoint} cannot be reached: {hint}"
                     ) from error
                 self._channel = channel
@@ -227,10 +232,6 @@ def wanted_to_end() -> bool:
     """Was this task cancelled, or only the call it waits for, because its channel was closed?"""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-class _Unreachable(StoreError):
-    """Nothing was carried out."""
 
 
 class _Unknown(StoreError):

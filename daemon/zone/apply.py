@@ -12,7 +12,7 @@ from daemon.store.interface import Store
 from daemon.zone.errors import ZoneError
 from daemon.zone.plan import make_plan
 from daemon.zone.revision import Verb
-from daemon.zone.transact import Clock, Result, Work, ZoneState, transact
+from daemon.zone.transact import Clock, Permit, Result, Work, ZoneState, transact
 
 MAX_CONFIRM_S = 86_400
 
@@ -25,12 +25,14 @@ async def apply(
     dry_run: bool = False,
     confirm_s: float | None = None,
     comment: str = "",
+    tenant: str | None = None,
+    permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Bring the objects of the manifests to what they say: all of them, or none.
 
     Takes what `read_manifests` returned, problems included, so that everything
-    wrong is reported together. Raises ZoneError.
+    wrong is reported together. `tenant`: of the operator who asks. Raises ZoneError.
     """
     if confirm_s is not None and not 1 <= confirm_s <= MAX_CONFIRM_S:
         raise ZoneError(f"the time to confirm must be 1 to {MAX_CONFIRM_S} seconds")
@@ -54,6 +56,8 @@ async def apply(
         verb=Verb.APPLY,
         dry_run=dry_run,
         confirm_s=confirm_s,
+        tenant=tenant,
+        permit=permit,
         clock=clock,
     )
 
@@ -65,6 +69,7 @@ async def delete(
     actor: str,
     dry_run: bool = False,
     comment: str = "",
+    permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Delete these objects together. Refused while something that stays refers to one."""
@@ -75,5 +80,11 @@ async def delete(
         return Work(plan, comment)
 
     return await transact(
-        store, prepare, actor=actor, verb=Verb.DELETE, dry_run=dry_run, clock=clock
+        store,
+        prepare,
+        actor=actor,
+        verb=Verb.DELETE,
+        dry_run=dry_run,
+        permit=permit,
+        clock=clock,
     )

@@ -63,6 +63,18 @@ def _check_places(edit: Edit, path: str, spec: EndpointSpec, problems: Problems)
         problems.add(f"{at}.node", f"there is no node {spec.node}")
     elif Role.EDGE not in edit.nodes[spec.node].roles:
         problems.add(f"{at}.node", f"node {spec.node} has no edge role and hosts no endpoints")
+    elif _is_cordoned(edit, path, spec.node):
+        message = f"node {spec.node} is cordoned and takes no new endpoints"
+        message += f": choose another one, or plumctl node uncordon {spec.node}"
+        problems.add(f"{at}.node", message, conflict=True)
+
+
+def _is_cordoned(edit: Edit, path: str, name: str) -> bool:
+    """For an endpoint that is not there yet; one may always go back to where it was."""
+    node, before = edit.current.nodes.get(name), edit.current.endpoints.get(path)
+    if node is None or not node.cordoned or (before is not None and before.spec.node == name):
+        return False
+    return not any(ref.kind is Kind.ENDPOINT and ref.path == path for ref in edit.prefer)
 
 
 def _check_in_domain(edit: Edit, domain: str, spec: DomainSpec, problems: Problems) -> None:
@@ -172,7 +184,10 @@ def _check_devices(edit: Edit, problems: Problems) -> None:
             holder = holders.setdefault((node, namespace, device), path)
             if holder != path and path in late:
                 place = f"namespace {namespace}" if namespace else f"node {node}"
-                message = f"device {device} of {place} belongs to endpoint {holder}"
+                # The name of another tenant's endpoint is nobody else's business.
+                own = holder.partition("/")[0] == tenant
+                whose = f"endpoint {holder}" if own else "another tenant's endpoint"
+                message = f"device {device} of {place} belongs to {whose}"
                 problems.add(f"endpoint {path}: spec.attach.device", message, conflict=True)
 
 

@@ -14,7 +14,7 @@ from daemon.zone.keys import CONFIRM, HISTORY, confirm_key, history_key, seq_of
 from daemon.zone.plan import Plan, make_plan
 from daemon.zone.read import find
 from daemon.zone.revision import Pending, Revision, Verb
-from daemon.zone.transact import Clock, Result, Work, ZoneState, transact
+from daemon.zone.transact import Clock, Permit, Result, Work, ZoneState, transact
 
 Target = dict[Ref, Object | None]  # what objects are to be; None: absent
 
@@ -29,9 +29,14 @@ async def history(store: Store, limit: int | None = None) -> list[Revision]:
 async def get_revision(store: Store, seq: int) -> Revision:
     item = await store.get(history_key(seq)) if seq > 0 else None
     if item is None:
-        hint = "see which there are with plumctl history"
-        raise ZoneError(f"there is no revision {seq}", hint, code=NOT_FOUND)
+        raise no_revision(seq)
     return Revision.model_validate_json(item.value)
+
+
+def no_revision(seq: int) -> ZoneError:
+    """Also for one that the asker is not to see: the two must look the same."""
+    hint = "see which there are with plumctl history"
+    return ZoneError(f"there is no revision {seq}", hint, code=NOT_FOUND)
 
 
 async def rollback(
@@ -41,23 +46,36 @@ async def rollback(
     actor: str,
     dry_run: bool = False,
     comment: str = "",
+    tenant: str | None = None,
+    permit: Permit | None = None,
     clock: Clock = time.time,
 ) -> Result:
     """Restore the objects as they were right after revision `seq` (0: the empty zone).
 
     Undoes all later revisions, itself as a new one. Ids and addresses return to
-    what they were where nobody else has them now.
+    what they were where nobody else has them now. `tenant`: only this one's domains
+    and endpoints, the rest stays as it is.
     """
     if seq != 0:
         await get_revision(store, seq)
 
     async def prepare(state: ZoneState) -> Work:
         later = await _revisions_after(store, seq, state)
-        plan = await asyncio.to_thread(_plan_target, state, _undo(later))
+        target = _undo(later)
+        if tenant is not None:
+            target = {ref: item for ref, item in target.items() if ref.tenant == tenant}
+        plan = await asyncio.to_thread(_plan_target, state, target)
         return Work(plan, comment or f"back to revision {seq}")
 
     return await transact(
-        store, prepare, actor=actor, verb=Verb.ROLLBACK, of=seq, dry_run=dry_run, clock=clock
+        store,
+        prepare,
+        actor=actor,
+        verb=Verb.ROLLBACK,
+        of=seq,
+        dry_run=dry_run,
+        permit=permit,
+        clock=clock,
     )
 
 
@@ -89,7 +107,8 @@ async def revert(store: Store, seq: int, *, clock: Clock = time.time) -> Result 
     Exactly one of several daemons does it: the record that waits is deleted in
     the same transaction, by compare. Objects changed again since stay as they
     are now. If that leaves something dangling, later revisions of the tenants
-    concerned are undone too, and if even that does, all later ones.
+    concerned are undone too, and if even that does, all later ones. What an
+    operator applied is undone within the own tenant, or not: ZoneError.
     """
 
     async def prepare(state: ZoneState) -> Work:
@@ -97,7 +116,8 @@ async def revert(store: Store, seq: int, *, clock: Clock = time.time) -> Result 
         if item is None:
             raise _SettledError
         revisions = await _revisions_after(store, seq - 1, state)
-        plan = await asyncio.to_thread(_plan_revert, state, revisions)
+        tenant = Pending.model_validate_json(item.value).tenant
+        plan = await asyncio.to_thread(_plan_revert, state, revisions, tenant)
         guard = Compare(item.key, item.mod_revision)
         return Work(plan, f"revision {seq} was not confirmed", (guard,), (Delete(item.key),))
 
@@ -138,7 +158,7 @@ def _plan_target(state: ZoneState, target: Mapping[Ref, Object | None]) -> Plan:
     return make_plan(state.snapshot, state.counters, manifests, removed, prefer=wanted)
 
 
-def _plan_revert(state: ZoneState, revisions: Sequence[Revision]) -> Plan:
+def _plan_revert(state: ZoneState, revisions: Sequence[Revision], tenant: str | None) -> Plan:
     """`revisions`: the one to revert, and all later ones."""
     first, everything = revisions[0], _undo(revisions)
     own: Target = {
@@ -147,6 +167,12 @@ def _plan_revert(state: ZoneState, revisions: Sequence[Revision]) -> Plan:
         if find(state.snapshot, recorded.ref) == recorded.object_after()
     }
     owners = {_owner(recorded.ref) for recorded in first.changes}
+    if tenant is not None:
+        inside = {ref: item for ref, item in everything.items() if ref.tenant == tenant}
+        try:
+            return _plan_target(state, own)
+        except ZoneError:
+            return _plan_target(state, inside)
     same_owners = {ref: item for ref, item in everything.items() if _owner(ref) in owners}
     for target in (own, same_owners):
         try:

@@ -11,6 +11,20 @@ CONFIRM = f"{ROOT}confirm/"
 #: compares and writes this key, so changes happen one after the other and each
 #: is checked against exactly the state it is applied to.
 ZONE = f"{ROOT}alloc/zone"
+USERS = f"{ROOT}user/"
+TOKENS = f"{ROOT}token/"
+#: `members/T`: names of the tenant's users. Written with every one of them, compared by
+#: whoever deletes the tenant: nobody becomes operator of a later tenant of that name.
+MEMBERS = f"{ROOT}members/"
+#: Which zone this is.
+IDENTITY = f"{ROOT}identity"
+#: There while the zone is being restored (see `restoring`).
+RESTORE = f"{ROOT}restore"
+#: `placement/N/T/D` is there while node N hosts endpoints of domain T/D: how a node
+#: knows which domains to follow without following the whole zone.
+PLACEMENT = f"{ROOT}placement/"
+#: There once every endpoint has its placement key; zones of older builds had none.
+PLACED = f"{ROOT}alloc/placed"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 
@@ -18,6 +32,15 @@ OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 def object_key(ref: Ref) -> str:
     """`/plum/endpoint/acme/shop/web-1`."""
     return f"{ROOT}{ref.kind}/{ref.path}"
+
+
+def placement_prefix(node: str) -> str:
+    return f"{PLACEMENT}{node}/"
+
+
+def placement_key(node: str, domain: str) -> str:
+    """`/plum/placement/n1/acme/shop`; `domain` is a domain's path."""
+    return f"{PLACEMENT}{node}/{domain}"
 
 
 def split_key(key: str) -> tuple[Kind, str] | None:

@@ -18,6 +18,9 @@ class Verb(StrEnum):
     DELETE = "delete"
     ROLLBACK = "rollback"
     REVERT = "revert"  # a change that nobody confirmed
+    CORDON = "cordon"
+    UNCORDON = "uncordon"
+    REMOVE = "remove"  # a node
 
 
 class Recorded(Model):
@@ -71,6 +74,8 @@ class Pending(Model):
     seq: int
     deadline: float  # Unix time, seconds
     actor: str
+    #: Of the operator who applied it: then the revert leaves everybody else alone too.
+    tenant: str | None = None
 
 
 def record(changes: Iterable[Change]) -> tuple[Recorded, ...]:

@@ -8,6 +8,7 @@ from daemon.zone.check_endpoint import check_endpoints
 from daemon.zone.check_zone import check_mtus, check_nodes, check_removed, check_tenants
 from daemon.zone.edit import Edit
 from daemon.zone.errors import Problems
+from daemon.zone.quota import check_quotas
 
 
 def validate(edit: Edit, problems: Problems) -> None:
@@ -23,3 +24,4 @@ def validate(edit: Edit, problems: Problems) -> None:
     check_mtus(edit, problems)
     check_endpoints(edit, problems)
     check_removed(edit, problems)
+    check_quotas(edit, problems)

@@ -10,7 +10,7 @@ import typer
 from plumctl import names, options, output
 from plumctl.answers import Counters, View
 from plumctl.client import Client
-from plumctl.columns import addresses, mac
+from plumctl.columns import addresses, mac, used
 from plumctl.commands.get import one
 from plumctl.locate import connect
 
@@ -45,6 +45,9 @@ def describe(
     _head(view)
     if view.kind == "endpoint":
         _endpoint_counters(client, view)
+    if view.used:
+        output.line("Used, of what the quota allows:")
+        output.details([(name, used(view, name)) for name in view.used], 2)
     output.line("Spec:")
     output.write_yaml([view.spec], indent=2)
     rest = {key: value for key, value in view.allocated.items() if key not in ("mac", "addresses")}

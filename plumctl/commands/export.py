@@ -61,7 +61,7 @@ def _scope(kind: str, tenant: str | None, domain: str | None) -> tuple[str | Non
 
 def _within(view: View, tenant: str | None, domain: str | None) -> bool:
     if view.kind == "node":
-        return True
+        return "vtep" in view.spec  # operators are not shown all of a node, so it makes none
     if tenant and view.tenant != tenant:
         return False
     return not domain or view.kind == "tenant" or view.domain == domain

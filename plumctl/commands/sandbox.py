@@ -30,6 +30,7 @@ Endpoint = Annotated[
         "plumctl sandbox up",
         "plumctl sandbox up --nodes 2 --domain examples/shop.yaml",
         "plumctl sandbox up --underlay 6 --mtu 9000",
+        "plumctl sandbox up --store etcd",
     )
 )
 def up(
@@ -40,6 +41,9 @@ def up(
     ] = None,
     underlay: Annotated[int, typer.Option(metavar="4|6", help="IP family of the underlay.")] = 4,
     mtu: Annotated[int, typer.Option(metavar="BYTES", help="MTU of the underlay.")] = 1500,
+    store: Annotated[
+        str, typer.Option(metavar="sqlite|etcd", help="etcd: three members, in the first nodes.")
+    ] = "sqlite",
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the manifests.")
     ] = 60.0,
@@ -53,7 +57,7 @@ def up(
     from plumctl.progress import working
     from plumctl.sandbox import state, zone
 
-    wanted = zone.fabric_for(nodes, underlay, mtu)
+    wanted = zone.fabric_for(nodes, underlay, mtu, store)
     read = manifests.read(domain) if domain else None  # a typo costs no wait
     state.need_root("sandbox up")
     layout = current_layout()

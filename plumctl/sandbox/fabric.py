@@ -20,11 +20,12 @@ _SWITCH = "switch"
 
 @dataclass(frozen=True, slots=True)
 class Fabric:
-    """What the underlay is like."""
+    """What the underlay is like, and where the zone's state is."""
 
     nodes: tuple[str, ...]
     family: int  # 4 or 6
     mtu_bytes: int
+    store: str = "sqlite"  # or etcd
 
 
 def namespaces() -> list[str]:

@@ -1,4 +1,4 @@
-"""The sandbox's plumd processes: started, found again from nothing, ended.
+"""The sandbox's processes, plumd and etcd: started, found again from nothing, ended.
 
 Each carries a mark in its environment that nothing else has, so a sandbox whose
 plumctl was killed half-way is found as well. A process is signalled through a
@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class NodeProcess:
     pid: int
 
 
-def start_plumd(layout: Layout, node: str) -> int:
-    """Start the node's plumd in its namespace; returns its pid.
+def start_plumd(layout: Layout, node: str, store: str) -> int:
+    """Start the node's plumd in its namespace; returns its pid. `store`: its URL.
 
     Through nsenter, which becomes it: `ip netns exec` would hide the host's bpffs.
     """
@@ -54,7 +54,7 @@ def start_plumd(layout: Layout, node: str) -> int:
         "--node",
         node,
         "--store",
-        str(layout.store),
+        store,
         "--run-dir",
         str(layout.node_run_dir(node)),
         "--socket",
@@ -66,10 +66,25 @@ def start_plumd(layout: Layout, node: str) -> int:
         "--underlay",
         UPLINK,
     ]
-    # Not what the caller's own service manager or plumctl is told.
+    return start(argv, layout.log(node), _environment(layout, node, PYTHONPATH=str(root))).pid
+
+
+def start_member(layout: Layout, node: str, argv: Sequence[str]) -> int:
+    """Start the node's etcd; returns its pid. It is found again as `member_name(node)`."""
+    layout.node_run_dir(node).mkdir(mode=0o750, parents=True, exist_ok=True)
+    (layout.store_dir / node / "etcd").mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = layout.node_run_dir(node) / "etcd.log"
+    return start(argv, log, _environment(layout, member_name(node))).pid
+
+
+def member_name(node: str) -> str:
+    return f"{node}.etcd"
+
+
+def _environment(layout: Layout, name: str, **more: str) -> dict[str, str]:
+    """The caller's, less what its own service manager or plumctl is told."""
     env = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
-    env |= {MARK: f"{layout.name}/{node}", "PYTHONPATH": str(root)}
-    return start(argv, layout.log(node), env).pid
+    return env | {MARK: f"{layout.name}/{name}"} | more
 
 
 def processes(layout: Layout) -> list[NodeProcess]:

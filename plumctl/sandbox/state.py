@@ -21,6 +21,7 @@ def read(layout: Layout) -> Fabric | None:
             tuple(str(node) for node in document["nodes"]),
             int(document["family"]),
             int(document["mtu_bytes"]),
+            str(document["store"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never there, or half-written: as good as not there
@@ -31,6 +32,7 @@ def write(layout: Layout, fabric: Fabric) -> None:
         "nodes": list(fabric.nodes),
         "family": fabric.family,
         "mtu_bytes": fabric.mtu_bytes,
+        "store": fabric.store,
     }
     draft = layout.state_file.with_suffix(".new")
     draft.write_text(json.dumps(document))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from plumctl.client import Client
 from plumctl.errors import ExitCode, PlumError, Problem
+from plumctl.sandbox import etcd, process, state
 from plumctl.sandbox import fabric as network
-from plumctl.sandbox import process, state
 from plumctl.sandbox.fabric import Fabric
 from plumctl.sandbox.layout import MAX_NODES, Layout, node_names, vtep
 
@@ -40,12 +40,14 @@ def up(layout: Layout, wanted: Fabric, say: Say, *, keep: bool = False) -> bool:
     Leftovers of a run that was killed are cleared first. When it fails what was made is
     removed again, unless `keep`.
     """
+    if wanted.store == "etcd":
+        etcd.need_program()
     with state.locked(layout):
         there = state.read(layout)
         if there is not None and there != wanted and process.processes(layout):
             raise PlumError(
                 f"a sandbox of {len(there.nodes)} nodes (IPv{there.family}, MTU "
-                f"{there.mtu_bytes}) is up already",
+                f"{there.mtu_bytes}, {there.store}) is up already",
                 "take it down first: plumctl sandbox down",
                 ExitCode.CONFLICT,
             )
@@ -96,7 +98,7 @@ def no_sandbox() -> PlumError:
     return PlumError("no sandbox is up", "bring one up: plumctl sandbox up", ExitCode.NOT_FOUND)
 
 
-def fabric_for(nodes: int, family: int, mtu_bytes: int) -> Fabric:
+def fabric_for(nodes: int, family: int, mtu_bytes: int, store: str = "sqlite") -> Fabric:
     """The checked wish. Raises PlumError."""
     if not 1 <= nodes <= MAX_NODES:
         raise PlumError(
@@ -112,7 +114,11 @@ def fabric_for(nodes: int, family: int, mtu_bytes: int) -> Fabric:
             "use --mtu 1500",
             ExitCode.USAGE,
         )
-    return Fabric(tuple(node_names(nodes)), family, mtu_bytes)
+    if store not in ("sqlite", "etcd"):
+        raise PlumError(
+            f"there is no store {store!r}", "use --store sqlite or etcd", ExitCode.USAGE
+        )
+    return Fabric(tuple(node_names(nodes)), family, mtu_bytes, store)
 
 
 def _build(layout: Layout, wanted: Fabric, say: Say) -> None:
@@ -140,16 +146,27 @@ def _build(layout: Layout, wanted: Fabric, say: Say) -> None:
 
 
 def _start_missing(layout: Layout, wanted: Fabric, say: Say) -> None:
-    """Start the nodes whose plumd is not running, and wait until every node answers."""
+    """Start what is not running, and wait until every node answers."""
     running = {item.node for item in process.processes(layout)}
+    if wanted.store == "etcd":
+        etcd.make_certificates(layout, wanted)
+    for node in etcd.members(wanted):
+        if process.member_name(node) not in running:
+            process.start_member(layout, node, etcd.command(layout, wanted, node))
     for node in wanted.nodes:
         if node not in running:
             layout.socket(node).unlink(missing_ok=True)
-            process.start_plumd(layout, node)
+            process.start_plumd(layout, node, _store(layout, wanted, node))
     deadline = time.monotonic() + START_TIMEOUT_S
     for node in wanted.nodes:
         say(f"waiting for {node}")
         _await_answer(layout, node, deadline)
+
+
+def _store(layout: Layout, wanted: Fabric, node: str) -> str:
+    if wanted.store == "etcd":
+        return etcd.url(layout, wanted, node)
+    return f"sqlite://{layout.store}"
 
 
 def _await_answer(layout: Layout, node: str, deadline: float) -> None:

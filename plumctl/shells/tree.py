@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from plumctl.cli import COMMANDS, load
+import typer
+
+from plumctl.cli import COMMANDS, app, load
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -26,6 +28,8 @@ VALUES = {
     "DOMAIN": "domain",
     "TENANT": "tenant",
     "NODE": "node",
+    "OUTCOME": "=done refused failed",
+    "ROLE": "=viewer tenant-operator zone-admin",
     "NAME": "$kind",
 }
 
@@ -48,6 +52,16 @@ class Verb:
 def verbs() -> list[Verb]:
     """Every command that does something, in the order of help."""
     return [verb for name in COMMANDS for verb in _walk((name,), load(name))]
+
+
+def whole_flags() -> list[Flag]:
+    """Options before the command that take a value."""
+    params = typer.main.get_command(app).params
+    return [
+        Flag(tuple(param.opts), str(getattr(param, "help", None) or ""), _value(param.metavar))
+        for param in params
+        if param.metavar
+    ]
 
 
 def _walk(path: tuple[str, ...], command: Any) -> Iterator[Verb]:

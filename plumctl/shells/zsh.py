@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plumctl.cli import COMMANDS
-from plumctl.shells.tree import Verb, groups
+from plumctl.shells.tree import Verb, groups, whole_flags
 
 _HEAD = """\
 #compdef plumctl
@@ -64,19 +64,35 @@ def write(known: list[Verb]) -> str:
     for group, below in grouped.items():
         helps = {verb.path[1]: verb.help for verb in known if verb.path[0] == group}
         out.append(_zsh_group(f"_plumctl_{group}", {name: helps[name] for name in below}))
-    out.append(_zsh_group("_plumctl", {name: item.help for name, item in COMMANDS.items()}))
+    helps = {name: item.help for name, item in COMMANDS.items()}
+    out.append(_zsh_group("_plumctl", helps, _zsh_skip()))
     out.append('if [[ $funcstack[1] == _plumctl ]]; then\n    _plumctl "$@"\nelse\n')
     out.append("    compdef _plumctl plumctl\nfi\n")
     return "".join(out)
 
 
-def _zsh_group(function: str, below: dict[str, str]) -> str:
+def _zsh_skip() -> str:
+    """Options before the command are taken out of the words; the last one's value is a file."""
+    words = "|".join(word for flag in whole_flags() for word in flag.words)
+    return (
+        f"    while [[ ${{words[2]}} == ({words}) ]] && ((CURRENT > 3)); do\n"
+        "        words=(${words[1]} ${words[4,-1]})\n"
+        "        ((CURRENT -= 2))\n"
+        "    done\n"
+        f"    if ((CURRENT == 3)) && [[ ${{words[2]}} == ({words}) ]]; then\n"
+        "        _files\n"
+        "        return\n"
+        "    fi\n"
+    )
+
+
+def _zsh_group(function: str, below: dict[str, str], first: str = "") -> str:
     described = "\n".join(
         f"        '{name}:{_zsh_quoted(help.replace(':', chr(92) + ':'))}'"
         for name, help in below.items()
     )
     return (
-        f"{function}() {{\n"
+        f"{function}() {{\n{first}"
         "    local -a commands\n"
         f"    commands=(\n{described}\n    )\n"
         "    if ((CURRENT == 2)); then\n"

@@ -108,7 +108,7 @@ class Api:
 
     def users(self, user: User | None) -> None:
         """Let the user database say this of whoever asks."""
-        self.control._users = (lambda peer: user) if user else look_up
+        self.control.gatekeeper.users = (lambda peer: user) if user else look_up
 
     def audited(self) -> list[dict[str, Any]]:
         if not self.audit.exists():
@@ -142,7 +142,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     path.parent.chmod(0o755)  # so that the tests' other users reach the socket at all
     path.chmod(0o666)
     if os.geteuid() != 0:  # the tests themselves are an administrator
-        control._users = lambda peer: User("root", frozenset({"plum-admin"}))
+        control.gatekeeper.users = lambda peer: User("root", frozenset({"plum-admin"}))
     try:
         yield Api(store, path, audit, control)
     finally:

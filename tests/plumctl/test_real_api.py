@@ -131,3 +131,71 @@ def test_policy_test_names_the_deciding_rule(plumctl: Any) -> None:
     assert plumctl(*ask, "--to", "db-1").code == 2
     unknown = plumctl(*ask, "--to", "acme/shop/db-9", "--port", "1")
     assert (unknown.code, "there is no endpoint" in unknown.err) == (4, True)
+
+
+def test_a_zone_is_backed_up_and_restored(plumctl: Any, tmp_path: Path) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    file = tmp_path / "monday"
+    taken = plumctl("zone", "backup", str(file))
+    assert taken.code == 0, taken.err
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert plumctl("zone", "backup", str(file)).code == 6
+    exported = plumctl("export", "--allocated").out
+    plumctl("delete", "-f", str(SHOP))
+    assert plumctl("zone", "restore", str(file)).code == 6
+    unasked = plumctl("zone", "restore", str(file), "--replace")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    done = plumctl("zone", "restore", str(file), "--replace", "--yes", "-o", "json")
+    assert done.code == 0, done.err
+    assert plumctl("export", "--allocated").out == exported
+    assert len(plumctl("history", "--no-headers").lines) == 2
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    damaged = plumctl("zone", "restore", str(file), "--replace", "--yes")
+    assert (damaged.code, "damaged" in damaged.err) == (1, True)
+    file.write_bytes(whole)
+
+    offline = f"sqlite://{tmp_path}/offline.db"
+    assert plumctl("zone", "restore", str(file), "--store", offline).code == 0
+    copied = plumctl("zone", "backup", "-", "--store", offline)
+    assert copied.lines[1:-1] == whole.decode().splitlines()[1:-1]
+    again = plumctl("zone", "restore", str(file), "--store", offline)
+    assert (again.code, "--replace" in again.err) == (6, True)
+
+
+def test_a_node_is_drained_and_removed(plumctl: Any) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    plumctl("apply", "-f", str(SHOP))
+    assert plumctl("node", "cordon", "n2").code == 0
+    assert "yes" in plumctl("get", "node", "n2").lines[1].split()
+    refused = plumctl("endpoint", "create", "acme/shop/late", "--bridge", "web", "--node", "n2")
+    assert (refused.code, "n2 is cordoned" in refused.err) == (6, True)
+    assert plumctl("node", "uncordon", "n2").code == 0
+
+    left = plumctl("node", "drain", "n2", "--timeout", "0")
+    assert left.code == 7
+    here = [
+        path
+        for path in plumctl("get", "ep", "-o", "name").lines
+        if plumctl("get", "ep", path, "-o", "jsonpath=.spec.node").out.strip() == "n2"
+    ]
+    assert here and all(path in left.err for path in here)
+    assert "still has endpoint" in plumctl("node", "remove", "n2", "--yes").err
+    unasked = plumctl("node", "drain", "n2", "--delete-endpoints")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    assert plumctl("node", "drain", "n2", "--delete-endpoints", "--yes").code == 0
+    removed = plumctl("node", "remove", "n2", "--yes")
+    assert removed.code == 0, removed.err
+    assert plumctl("get", "node", "-o", "name").lines == ["n1", "n3"]
+    assert plumctl("node", "drain", "n2").code == 4
+
+
+def test_a_zone_moves_to_another_store(plumctl: Any, tmp_path: Path) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    old, new = f"sqlite://{tmp_path}/zone.db", f"sqlite://{tmp_path}/new.db"
+    moved = plumctl("zone", "migrate", old, new)
+    assert moved.code == 0, moved.err
+    refused = plumctl("apply", "-f", "-", stdin="kind: tenant\nname: late\n")
+    assert (refused.code, f"has moved to {new}" in refused.err) == (6, True)
+    assert plumctl("zone", "migrate", old, f"sqlite://{tmp_path}/third.db").code == 6

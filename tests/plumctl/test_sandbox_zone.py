@@ -53,11 +53,11 @@ def sandbox(plumctl: Any, environment: dict[str, str]) -> Iterator[Any]:
         assert not folder.exists()
 
 
-@pytest.mark.parametrize("family", ["4", "6"])
+@pytest.mark.parametrize(("family", "store"), [("4", "sqlite"), ("6", "sqlite"), ("6", "etcd")])
 def test_workloads_talk_across_nodes_and_policies_hold(
-    sandbox: Any, plumctl: Any, shop: str, family: str
+    sandbox: Any, plumctl: Any, shop: str, family: str, store: str
 ) -> None:
-    up = sandbox("up", "--domain", shop, "--underlay", family)
+    up = sandbox("up", "--domain", shop, "--underlay", family, "--store", store)
     assert up.code == 0, up.err
     listing = json.loads(plumctl("get", "ep", "-o", "json").out)
     assert {item["status"]["state"] for item in listing["items"]} == {"programmed"}
@@ -85,6 +85,23 @@ def test_up_again_keeps_the_zone_and_starts_dead_nodes(
     assert sandbox("exec", "web-1", "--", "sh", "-c", "exit 42").code == 42
     n2 = sandbox("node", "n2", "--", sys.executable, "-m", "plumctl", "status", "-o", "name")
     assert n2.out == "n2\n"
+
+
+def test_a_zone_on_etcd_works_without_any_one_member_and_is_mended(
+    sandbox: Any, plumctl: Any, shop: str
+) -> None:
+    assert sandbox("up", "--store", "etcd", "--domain", shop).code == 0
+    members = {one.node: one.pid for one in process.processes(LAYOUT) if "." in one.node}
+    assert set(members) == {"n1.etcd", "n2.etcd", "n3.etcd"}
+    os.kill(members["n1.etcd"], signal.SIGKILL)
+    more = ("--bridge", "web", "--node", "n1", "--wait")
+    created = plumctl("endpoint", "create", f"{TENANT}/shop/web-9", *more)
+    assert created.code == 0, created.err
+    assert sandbox("up", "--store", "etcd").code == 0
+    again = {one.node for one in process.processes(LAYOUT)}
+    assert again == {"n1", "n2", "n3", *members}
+    assert f"{TENANT}/shop/web-9" in plumctl("get", "ep", "-o", "name").lines
+    assert sandbox("up", "--store", "sqlite").code == 6
 
 
 @pytest.mark.parametrize("after_s", [0.2, 0.5, 1.0])

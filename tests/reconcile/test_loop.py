@@ -13,12 +13,17 @@ import pytest
 
 from daemon.model.manifest import read_manifests
 from daemon.model.object import Kind, Ref
+from daemon.model.user import AccessRole
 from daemon.reconcile.loop import Pace, Reconciler
 from daemon.reconcile.status import NodeStatus, State, status_key
 from daemon.responders.service import Responder
-from daemon.store.interface import Store, StoreError
+from daemon.store.interface import Delete, Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
+from daemon.zone.backup import restore, take
+from daemon.zone.keys import RESTORE, object_key
+from daemon.zone.restoring import Mark
+from daemon.zone.users import create_user
 from tests.reconcile.conftest import FakeHost
 
 NODE = {"kind": "node", "name": "n1", "spec": {"vtep": "192.0.2.1"}}
@@ -201,6 +206,20 @@ async def test_a_revision_nobody_confirms_is_reverted(store: Store) -> None:
         await until(lambda: not host.devices, 6)
 
 
+async def test_a_revert_that_cannot_be_holds_up_no_other(store: Store) -> None:
+    await put(store, *ZONE)
+    host = FakeHost()
+    async with running(store, host) as reconciler:
+        await asyncio.wait_for(reconciler.ready.wait(), 5)
+        # Its tenant has a user by then, and so cannot go.
+        await put(store, {"kind": "tenant", "name": "kept"}, confirm_s=1)
+        await create_user(store, "ann", AccessRole.TENANT_OPERATOR, "kept", "", 0)
+        await put(store, web("web-1"), confirm_s=1)
+        await until(lambda: host.devices)
+        await until(lambda: not host.devices, 6)
+    assert await store.get("/plum/tenant/kept")
+
+
 async def test_flows_of_a_removed_endpoint_are_purged(store: Store) -> None:
     await put(store, *ZONE, web("web-1"))
     host = FakeHost()
@@ -244,3 +263,21 @@ async def test_next_hops_are_asked_for_at_once_and_soon_again_until_found(store:
         await put(store, {"kind": "node", "name": "n9", "spec": {"vtep": "192.0.2.9"}})
         await until(lambda: "192.0.2.9" in map(str, host.refreshed[-1].values()), 1)
         assert len(host.refreshed) <= seen + 2
+
+
+async def test_half_a_restore_is_not_looked_at(store: Store) -> None:
+    await put(store, *ZONE, web("web-1"))
+    _, items = await take(store, "1")
+    backup = {item.key: item.value for item in items}
+    await put(store, web("web-2"))
+    async with running(store, FakeHost()) as node:
+        await until(lambda: len(node.snapshot.endpoints) == 2)
+        mark = Mark(actor="test", started="now", keys=1).model_dump_json().encode()
+        domain = object_key(Ref.parse(Kind.DOMAIN, "acme/shop"))
+        await store.commit([], [Put(RESTORE, mark)])
+        await store.commit([], [Delete(domain)])  # as it may be in the middle of one
+        await asyncio.sleep(0.3)
+        assert "acme/shop" in node.snapshot.domains
+        await restore(store, backup, actor="test", replace=True)
+        await until(lambda: len(node.snapshot.endpoints) == 1)
+        assert "acme/shop" in node.snapshot.domains

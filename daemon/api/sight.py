@@ -1,0 +1,118 @@
+"""What the one who asks is shown: all of the zone, or one tenant of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from daemon.api.answers import Missing, NodeCounters, NodeReport, View
+from daemon.model.object import Kind, Ref
+from daemon.model.snapshot import Snapshot
+from daemon.zone.revision import Revision
+
+#: Of a node's spec, what somebody needs to place endpoints there.
+_NODE_FIELDS = ("roles", "underlay_mtu")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """`tenant` None: sees everything."""
+
+    tenant: str | None = None
+
+    def sees(self, ref: Ref) -> bool:
+        """Objects of the tenant; nodes, whose names it needs, belong to nobody."""
+        return self.tenant is None or self.tenant == _owner(ref)
+
+    def sees_path(self, path: str) -> bool:
+        """By the path of a domain, an endpoint or a tenant."""
+        return self.tenant is None or path.partition("/")[0] == self.tenant
+
+    def sees_user(self, tenant: str | None) -> bool:
+        """By the tenant a user is operator of."""
+        return self.tenant is None or self.tenant == tenant
+
+    def snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """The zone as if the tenant were alone in it: domains do not depend on each other."""
+        if self.tenant is None:
+            return snapshot
+        return replace(
+            snapshot,
+            tenants={p: item for p, item in snapshot.tenants.items() if self.sees_path(p)},
+            domains={p: item for p, item in snapshot.domains.items() if self.sees_path(p)},
+            endpoints={p: item for p, item in snapshot.endpoints.items() if self.sees_path(p)},
+        )
+
+    def node(self, view: View) -> View:
+        """A node, without what it says of the underlay."""
+        if self.tenant is None:
+            return view
+        spec = {key: view.spec[key] for key in _NODE_FIELDS if key in view.spec}
+        status = view.status.model_copy(update={"reason": "", "nodes": {}})
+        return view.model_copy(update={"spec": spec, "allocated": {}, "status": status})
+
+    def counters(self, counters: NodeCounters) -> NodeCounters:
+        """Rows of the tenant's own endpoints and domains."""
+        if self.tenant is None:
+            return counters
+        return NodeCounters(
+            node=counters.node,
+            endpoints=tuple(row for row in counters.endpoints if self.sees_path(row.path)),
+            rules=tuple(row for row in counters.rules if self.sees_path(row.domain)),
+            drops=tuple(
+                row for row in counters.drops if row.endpoint and self.sees_path(row.endpoint)
+            ),
+            error="the node did not answer" if counters.error else None,
+        )
+
+    def report(self, report: NodeReport) -> NodeReport:
+        """What concerns the tenant's objects. Repairs and reasons name anything: left out."""
+        if self.tenant is None:
+            return report
+        own = tuple(
+            item
+            for item in report.exceptions
+            if item.kind is not Kind.NODE and self.sees_path(item.path)
+        )
+        reason = "" if report.ready else "the node's administrator can tell"
+        return report.model_copy(update={"exceptions": own, "repairs": (), "reason": reason})
+
+    def missing(self, item: Missing) -> Missing | None:
+        """None: not to be shown."""
+        if item.kind is Kind.NODE:
+            if self.tenant is None:
+                return item
+            return item.model_copy(update={"reason": "has not programmed it yet"})
+        return item if self.sees_path(item.path) else None
+
+    def revision(self, revision: Revision) -> Revision | None:
+        """The tenant's part of a revision; None: it has none.
+
+        A comment that is about others' objects too is not for one of them.
+        """
+        if self.tenant is None:
+            return revision
+        own = tuple(change for change in revision.changes if self.sees(change.ref))
+        if not own:
+            return None
+        if len(own) == len(revision.changes):
+            return revision
+        return revision.model_copy(update={"changes": own, "comment": ""})
+
+    def is_own(self, revision: Revision) -> bool:
+        """All of it is the tenant's."""
+        return self.revision(revision) == revision
+
+
+def _owner(ref: Ref) -> str | None:
+    return ref.name if ref.kind is Kind.TENANT else ref.tenant
+
+
+def _sight(request: Request) -> Sight:
+    request.state.sight_taken = True  # access.py insists on it where a role sees a part only
+    return cast(Sight, request.state.sight)
+
+
+SightDep = Annotated[Sight, Depends(_sight)]
