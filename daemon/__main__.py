@@ -33,6 +33,7 @@ from daemon.responders import ra
 from daemon.responders.service import PacketSocket, Responder
 from daemon.store.interface import Store, StoreError, UnreachableError
 from daemon.store.open import open_store
+from daemon.zone.format import check_format
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ async def serve(options: Options) -> None:
         listener = Listener(options.socket)  # first: at most one plumd goes past it
         stack.callback(listener.close)
         store = await stack.enter_async_context(await _open_store(options.store))
+        await check_format(store)
         mount_bpffs()
         sizes = {}
         if options.flow_entries is not None:
