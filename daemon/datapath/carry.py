@@ -215,4 +215,5 @@ def pair_up(
                 continue
             known.add(other.id)
             pairs.append(Pair(ours, other, reader))
+    pairs.sort(key=lambda pair: pair.rule == GROWS)  # counters as late as possible
     return Carry(pairs)
