@@ -178,6 +178,10 @@ class Running:
             raise LoadFailed(err.strip())
         return kind.parse(out.splitlines()[-1])
 
+    def end(self) -> None:
+        """Enough: what runs for long may end now, with its result."""
+        self._process.terminate()
+
     def _words(self) -> str:
         return self._process.communicate(timeout=self._seconds + 30)[1].strip()
 

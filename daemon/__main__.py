@@ -33,6 +33,7 @@ from daemon.responders.service import PacketSocket, Responder
 from daemon.store.interface import Store, StoreError, UnreachableError
 from daemon.store.open import open_store
 from daemon.trust.errors import TrustError
+from daemon.zone.format import check_format
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ async def serve(options: Options) -> None:
         stack.callback(listener.close)
         credentials = joined.credentials_of(options)
         store = await stack.enter_async_context(await _open_store(options.store))
+        await check_format(store)
         # Before anything is touched: the store may be another zone's.
         member = await joined.enter(credentials, store, lambda: reconciler.snapshot.nodes)
         mount_bpffs()

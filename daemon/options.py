@@ -70,7 +70,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         "debug, info, warning or error (default: %(default)s)",
         choices=["debug", "info", "warning", "error"],
     )
-    add("--flow-entries", None, "size of each flow table when it is first made", type=int)
+    add(
+        "--flow-entries",
+        None,
+        "size of each flow table; another one than before carries the flows over",
+        type=int,
+    )
     parser.add_argument(
         "--purge",
         action="store_true",

@@ -175,7 +175,7 @@ static void keep_busy(struct pair *pair)
 	fflush(stdout);
 	tick = now_ns();
 	end = tick + options->seconds * NSEC;
-	for (; tick < end; tick += options->interval_ms * MSEC) {
+	for (; tick < end && !ended(); tick += options->interval_ms * MSEC) {
 		ask_all(options, hold);
 		hear_until(hold, tick + options->interval_ms * MSEC);
 	}

@@ -60,6 +60,8 @@ struct pair {
  * called listening(). Returns when both are done.
  */
 void run_pair(struct pair *pair);
+/* SIGTERM came: steady and hold end early, with their result. */
+bool ended(void);
 void listening(struct pair *pair);
 
 uint64_t now_ns(void);

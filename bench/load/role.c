@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,10 +104,25 @@ void listening(struct pair *pair)
 	pthread_barrier_wait(&pair->listening);
 }
 
+static volatile sig_atomic_t end_wanted;
+
+static void note_end(int number)
+{
+	(void)number;
+	end_wanted = 1;
+}
+
+bool ended(void)
+{
+	return end_wanted;
+}
+
 void run_pair(struct pair *pair)
 {
+	struct sigaction on_end = {.sa_handler = note_end, .sa_flags = SA_RESTART};
 	pthread_t client, server;
 
+	sigaction(SIGTERM, &on_end, NULL);
 	pthread_barrier_init(&pair->listening, NULL, 2);
 	if (pthread_create(&server, NULL, server_thread, pair) ||
 	    pthread_create(&client, NULL, client_thread, pair))

@@ -84,7 +84,7 @@ static void send_steadily(struct pair *pair)
 		die("connect");
 	puts("{\"event\": \"ready\"}");
 	fflush(stdout);
-	for (uint64_t i = 0; i < steady->planned; i++) {
+	for (uint64_t i = 0; i < steady->planned && !ended(); i++) {
 		struct packet packet = {.sequence = i};
 
 		sleep_until(start + i * NSEC / options->rate);
@@ -101,7 +101,7 @@ static uint64_t longest_run_lost(const struct steady *steady)
 {
 	uint64_t longest = 0, run = 0;
 
-	for (uint64_t i = 0; i < steady->planned; i++) {
+	for (uint64_t i = 0; i < steady->sent; i++) {
 		run = steady->seen[i] ? 0 : run + 1;
 		if (run > longest)
 			longest = run;

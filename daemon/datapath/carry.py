@@ -214,5 +214,11 @@ def pair_up(
                 other.close()
                 continue
             known.add(other.id)
-            pairs.append(Pair(ours, other, reader))
+            try:
+                pairs.append(Pair(ours, other, reader))
+            except Exception:
+                other.close()
+                Carry(pairs).close()
+                raise
+    pairs.sort(key=lambda pair: pair.rule == GROWS)  # counters as late as possible
     return Carry(pairs)

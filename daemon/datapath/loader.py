@@ -25,7 +25,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -343,11 +343,10 @@ def _copy(pins: Path, new: Path, data: Iterable[str]) -> None:
     names = list(data)
     places = {name: new / name if (new / name).exists() else pins / name for name in names}
     maps = {name: Map.pinned(path) for name, path in places.items()}
-    carry = pair_up(maps, _places(pins, names), compiled=True)
     try:
-        carry.everything()
+        with closing(pair_up(maps, _places(pins, names), compiled=True)) as carry:
+            carry.everything()
     finally:
-        carry.close()
         _close({}, maps)
 
 

@@ -13,6 +13,7 @@ from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, CompactedError, Store, StoreError
 from daemon.zone.keys import placement_prefix
 from daemon.zone.placement import complete_placements
+from daemon.zone.read import ForeignObjectError
 from daemon.zone.restoring import begins, until_restored
 from daemon.zone.scope import Scoped, enter, read_base
 
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 #: Longest pause before the store is asked again. What all nodes lose at the same moment
 #: they must not all come back for at the same moment: each takes a random share of it.
 RETRY_S = 2.0
+
+#: An object of a later model stays until somebody upgrades this node or takes it back:
+#: the node's part is listed again that much more rarely.
+FOREIGN_RETRIES = 10
 
 
 class Follower:
@@ -52,6 +57,7 @@ class Follower:
 
     async def run(self) -> None:
         while True:
+            pause_s = self._retry_s
             try:
                 await self._follow()
                 log.warning("the watch ended, going on", extra={"step": "watch"})
@@ -61,7 +67,10 @@ class Follower:
             except StoreError as error:
                 log.error("store", extra={"step": "watch", "error": str(error)})
                 self._failed(str(error))
-            await asyncio.sleep(random.uniform(0, self._retry_s))
+                if isinstance(error, ForeignObjectError):
+                    self._state = None  # the watch would send it again, also when it is gone
+                    pause_s *= FOREIGN_RETRIES
+            await asyncio.sleep(random.uniform(0, pause_s))
 
     async def _follow(self) -> None:
         state = await self._resume()

@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ValidationError
 
 from daemon.model.backup import Header
-from daemon.model.object import Kind
+from daemon.model.object import OBJECT_TYPES, Kind
 from daemon.store.interface import Compare, Delete, Item, Put, Store
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import CERTIFICATES, IDENTITY, RESTORE, ROOT, ZONE, split_key
-from daemon.zone.read import decode
 from daemon.zone.restoring import HINT, Mark, describe
 
 #: Kept out of backups: what nodes say of themselves and renew, elections, and invitations
@@ -121,7 +120,7 @@ def _check_content(backup: Mapping[str, bytes]) -> None:
             )
         try:
             if (place := split_key(key)) is not None:
-                decode(place[0], value)
+                OBJECT_TYPES[place[0]].model_validate_json(value)
             elif key == ZONE:
                 Counters.model_validate_json(value)
         except ValidationError as error:

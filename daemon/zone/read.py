@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from pydantic import ValidationError
+
 from daemon.model.object import OBJECT_TYPES, Domain, Endpoint, Kind, Node, Object, Ref, Tenant
 from daemon.model.snapshot import Snapshot
-from daemon.store.interface import Batch, Item, Listing, Store
+from daemon.store.interface import Batch, Item, Listing, Store, StoreError
 from daemon.zone.keys import OBJECT_PREFIXES, ZONE, object_key, split_key
 
 #: The zone as it last was, by store: an object changes only together with keys.ZONE.
 _current: WeakKeyDictionary[Store, tuple[tuple[int, bytes], Snapshot]] = WeakKeyDictionary()
+
+
+class ForeignObjectError(StoreError):
+    """A stored object says something this plumd does not know: a later one wrote it.
+
+    To pass over what is not understood could open what a rule of the later model
+    closes; so nothing of that state is used.
+    """
+
+    def __init__(self, kind: Kind, value: bytes, error: ValidationError) -> None:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its text"
+        super().__init__(
+            f"{kind} {_path_in(value)} in the store is not understood ({where}: {first['msg']});"
+            " a later plumd wrote it: upgrade plumd on this node; until then the last state"
+            " that was understood goes on"
+        )
+
+
+def _path_in(value: bytes) -> str:
+    """The path of an object of which only the outside is sure."""
+    try:
+        found = json.loads(value)
+        spec = found.get("spec") or {}
+        parts = (found.get("tenant"), spec.get("domain"), found.get("name"))
+        return "/".join(str(part) for part in parts if part)
+    except (ValueError, AttributeError):
+        return "?"
 
 
 def encode(item: Object) -> bytes:
@@ -23,8 +54,14 @@ def encode(item: Object) -> bytes:
 
 @lru_cache(maxsize=32768)
 def decode(kind: Kind, value: bytes) -> Object:
-    """The object of a stored value. Pure, and remembered: most of a zone stays as it is."""
-    return OBJECT_TYPES[kind].model_validate_json(value)
+    """The object of a stored value. Pure, and remembered: most of a zone stays as it is.
+
+    Raises ForeignObjectError.
+    """
+    try:
+        return OBJECT_TYPES[kind].model_validate_json(value)
+    except ValidationError as error:
+        raise ForeignObjectError(kind, value, error) from error
 
 
 async def read_object(store: Store, ref: Ref) -> tuple[Object, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -18,11 +19,12 @@ from daemon.model.manifest import read_manifests
 from daemon.model.object import Kind, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.reconcile.follow import Follower
-from daemon.store.interface import Batch, Store, StoreError
+from daemon.store.interface import Batch, Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
 from daemon.zone.errors import ZoneError
 from daemon.zone.history import rollback
+from daemon.zone.keys import object_key
 from daemon.zone.read import read_snapshot
 from tests.store.conftest import BACKENDS
 
@@ -126,6 +128,25 @@ async def test_a_change_elsewhere_sends_the_node_nothing(store: Store) -> None:
         await one.state(part(full, "n1"))
         assert one.follower.batches == before + 1
         assert all("t/shop-2" not in seen.domains for seen in one.seen)
+
+
+async def test_an_object_of_a_later_model_keeps_the_last_state(store: Store) -> None:
+    await put(store, *ZONE, endpoint("a", "shop", "n1"))
+    async with following(store, "n1") as (one,):
+        full = await read_snapshot(store)
+        await one.state(part(full, "n1"))
+        key = object_key(Ref.parse(Kind.DOMAIN, "t/shop"))
+        item = await store.get(key)
+        assert item is not None
+        later = {**json.loads(item.value), "later": True}
+        await store.commit([], [Put(key, json.dumps(later).encode())])
+        async with asyncio.timeout(10):
+            while not any("domain t/shop" in why and "later" in why for why in one.failures):
+                await asyncio.sleep(0.01)
+        assert bare(one.seen[-1]) == bare(part(full, "n1"))
+        await store.commit([], [Put(key, item.value)])
+        await put(store, domain("shop", description="goes on"))
+        await one.state(part(await read_snapshot(store), "n1"))
 
 
 async def test_a_domain_comes_with_its_first_endpoint_and_goes_with_its_last(store: Store) -> None:

@@ -262,7 +262,7 @@ class Zone:
 
     def launch(self, *nodes: str) -> None:
         for node in nodes or self.nodes:
-            process.start_plumd(self.layout, node)
+            process.start_plumd(self.layout, node, f"sqlite://{self.layout.store}")
 
     def start(self, *nodes: str) -> None:
         """Start, and wait until each has caught up with the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +12,11 @@ import pytest
 from daemon.model.manifest import parse_manifests
 from daemon.model.object import Kind, Ref
 from daemon.model.snapshot import Snapshot
-from daemon.store.interface import Item, Listing, Store
+from daemon.store.interface import Item, Listing, Put, Store, StoreError
 from daemon.zone.apply import apply, delete
+from daemon.zone.format import check_format
 from daemon.zone.history import rollback
-from daemon.zone.keys import OBJECT_PREFIXES, ROOT
+from daemon.zone.keys import IDENTITY, OBJECT_PREFIXES, ROOT
 from daemon.zone.read import advance, find, read_object, read_snapshot, snapshot_of
 from daemon.zone.transact import read_zone
 
@@ -83,3 +85,34 @@ async def test_an_object_is_read_with_its_revision(store: Store) -> None:
         result.revision,
     )
     assert await read_object(store, Ref.parse(Kind.NODE, "n9")) is None
+
+
+@pytest.mark.parametrize("found", [None, 1])
+async def test_a_store_of_this_format_or_an_unmarked_one_is_used(
+    store: Store, found: int | None
+) -> None:
+    if found is not None:
+        await store.commit([], [Put(IDENTITY, json.dumps({"id": "x", "format": found}).encode())])
+    await check_format(store)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [(b'{"id": "x", "format": 2}', "format 2 .* upgrade plumd"), (b"[]", "zone restore")],
+)
+async def test_a_store_of_a_later_format_is_refused(store: Store, value: bytes, why: str) -> None:
+    await store.commit([], [Put(IDENTITY, value)])
+    with pytest.raises(StoreError, match=why):
+        await check_format(store)
+
+
+async def test_an_object_of_a_later_model_is_named_and_refused(store: Store) -> None:
+    await apply(store, parse_manifests(SHOP.read_text() + "---\n" + NODES), actor="test")
+    key = f"{ROOT}endpoint/acme/shop/web-1"
+    item = await store.get(key)
+    assert item is not None
+    value = json.loads(item.value)
+    value["spec"]["later"] = True
+    await store.commit([], [Put(key, json.dumps(value).encode())])
+    with pytest.raises(StoreError, match=r"endpoint acme/shop/web-1 .*spec\.later.* upgrade plumd"):
+        await read_snapshot(store)
