@@ -139,6 +139,9 @@ class Client(Asker):
 
     # Nodes
 
+    def invite(self, body: Document) -> Document:
+        return self._ask("POST", "/v1/joins", dict, body=body)
+
     def cordon(self, node: str, *, cordoned: bool) -> Applied:
         verb = "cordon" if cordoned else "uncordon"
         return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})
@@ -152,6 +155,9 @@ class Client(Asker):
         return self._ask("GET", route, lambda answer: tuple(map(str, answer["endpoints"])))
 
     # Zone
+
+    def zone(self) -> Document:
+        return self._ask("GET", "/v1/zone", dict)
 
     def backup(self) -> bytes:
         """The lines of a backup file."""
