@@ -165,7 +165,7 @@ class _UnknownHost(Exception):
     hint = "compare with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on the host's console"
 
 
-class _Pinned(paramiko.MissingHostKeyPolicy):
+class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
     """Takes the one key whose fingerprint was given; no known_hosts is read then."""
 
     def __init__(self, wanted: str) -> None:
