@@ -38,7 +38,7 @@ def test_every_plumctl_command_and_option_exists() -> None:
     assert found > 15
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_rehearsal_runs_as_it_is_written(tmp_path: Path) -> None:
     layout = Layout("t-sys-op")
     plumctl = tmp_path / "plumctl"
@@ -62,7 +62,7 @@ def test_the_rehearsal_runs_as_it_is_written(tmp_path: Path) -> None:
     try:
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", script],
-            capture_output=True, text=True, timeout=170, cwd=tmp_path, env=environment, check=False,
+            capture_output=True, text=True, timeout=280, cwd=tmp_path, env=environment, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     finally:
