@@ -95,6 +95,10 @@ async def needed(store: Store, revision: int) -> Need:
         return Need(0, frozenset(), None)
     newest = Counters.model_validate_json(zone.value).seq
     found = await _last_change(store, revision, newest)
+    # A change writes its history and keys.ZONE together, the end of a restore only the latter.
+    # That one every node hears of, and lists anew.
+    if zone.mod_revision <= revision and (found is None or found[1] < zone.mod_revision):
+        return Need(zone.mod_revision, frozenset(snapshot.nodes), None)
     if found is None:
         return Need(0, frozenset(), None)
     recorded, at = found

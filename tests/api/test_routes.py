@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from daemon.zone.backup import restore, take
 from tests.api.conftest import DOMAIN, ENDPOINT, ZONE, Api
 
 
@@ -186,6 +187,20 @@ async def test_wait_does_not_ask_nodes_that_are_not_concerned(api: Api) -> None:
     revision = (await api.apply(change))["revision"]
     await api.report("n1", revision)
     assert (await api.ask("GET", f"/v1/wait?revision={revision}&timeout_s=0"))[1]["done"] is True
+
+
+@pytest.mark.asyncio
+async def test_wait_for_a_restore_asks_every_node(api: Api) -> None:
+    revision = (await api.apply(*ZONE))["revision"]
+    await api.report("n1", revision)
+    _, items = await take(api.store, "0")
+    backup = {item.key: item.value for item in items}
+    restored = await restore(api.store, backup, actor="test", replace=True)
+    target = f"/v1/wait?revision={restored.revision}&timeout_s=0.1"
+    answer = (await api.ask("GET", target))[1]
+    assert [(m["node"], m["state"]) for m in answer["pending"]] == [("n1", "pending")]
+    await api.report("n1", restored.revision)
+    assert (await api.ask("GET", target))[1]["done"]
 
 
 @pytest.mark.asyncio

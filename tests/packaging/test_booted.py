@@ -27,7 +27,9 @@ name: acme
 kind: domain
 tenant: acme
 name: shop
-spec: {bridges: [{name: web, subnets: [10.0.0.0/24]}]}
+spec:
+  bridges: [{name: web, subnets: [10.0.0.0/24]}]
+  default: {ingress: allow, egress: allow}
 ---
 kind: endpoint
 tenant: acme

@@ -246,3 +246,19 @@ def test_slots_of_the_dead_are_not_inherited(plum: Zone, ends: tuple[Guest, Gues
     assert seen[0] == seen[1]
     epochs = Kernel(plum, "n2").map("plum_epoch").dump()
     assert Index(seen[0]).pack() not in epochs
+
+
+def test_a_restore_cuts_no_flow_and_changes_no_verdict(
+    plum: Zone, ends: tuple[Guest, Guest]
+) -> None:
+    client, server = ends
+    one = plum.client()
+    backup = one.backup()
+    with traffic(client, server, 8):
+        later = endpoint(f"{FLOW}/later", "left", "n1", "10.7.1.99")
+        plum.apply([*topology(rule("open", OPEN)), later])
+        restored = one.restore(backup, replace=True, other_zone=False)
+        assert restored.written and restored.deleted
+        plum.wait(restored.revision)
+        assert [view.name for view in one.list("endpoint", TENANT).items] == ["client", "server"]
+        echoed(client, server, REVOKED)  # allowed again

@@ -1,0 +1,1 @@
+"""One module per tool. What decides is pure; connections are given to it."""
