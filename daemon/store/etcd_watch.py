@@ -92,12 +92,20 @@ class Watcher:
             raise StoreError(f"store {self._client.name}: it is closed") from None
 
     async def _begin(self) -> None:
-        """A stream from where the last one ended."""
+        """A stream from where the last one ended.
+
+        Bounded: writing to a call whose channel was closed before the call was under way
+        never returns (grpc.aio waits for metadata that nobody will send).
+        """
         try:
-            exact = await self._client.has_exact_progress()
-            self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
-        except StoreError as error:
-            raise _StreamLostError(str(error)) from error
+            async with asyncio.timeout(ANSWER_S):
+                await self._ask()
+        except (StoreError, TimeoutError) as error:
+            raise _StreamLostError(str(error) or "the member takes no watch") from error
+
+    async def _ask(self) -> None:
+        exact = await self._client.has_exact_progress()
+        self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
         self._believe_at = 0.0 if exact else asyncio.get_running_loop().time() + CATCH_UP_S
         for number, prefix in enumerate(self._prefixes):
             start, end = prefix_range(prefix)
@@ -119,9 +127,12 @@ class Watcher:
                 silent_s += wait_s
                 if silent_s > QUIET_S + ANSWER_S:
                     raise _StreamLostError("the member has fallen silent")
-                await self._call.write(
-                    MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]())
-                )
+                question = MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]())
+                try:
+                    async with asyncio.timeout(ANSWER_S):
+                        await self._call.write(question)
+                except TimeoutError:
+                    raise _StreamLostError("the member takes no question") from None
                 wait_s = ASK_AGAIN_S if self._changes else ANSWER_S
             answer = reading.result()
         finally:

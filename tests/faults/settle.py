@@ -71,7 +71,11 @@ class Settler:
             except PlumError as error:
                 self._record.end(number, Outcome.UNKNOWN, why=error.message)
                 if time.monotonic() > deadline:
-                    return [f"no change is accepted {WRITE_S:g} s after the heal: {error.message}"]
+                    problems = "; ".join(problem.message for problem in error.problems)
+                    return [
+                        f"no change is accepted {WRITE_S:g} s after the heal: {error.message}"
+                        f" ({problems})"
+                    ]
                 time.sleep(0.2)
                 token += "+"
                 documents = topology.mark(arena, token)
