@@ -6,15 +6,18 @@ READY := .venv/plum-ready
 BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h) bpf/compile.py bpf/generate_abi.py
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bpf deb bench faults clean test-clean packages test-packages bpffs
+.PHONY: help demo test lint bpf deb test-deb bench bench-scale faults clean test-clean packages \
+	test-packages bpffs
 help:
 	@echo "make demo        a zone of three nodes on this machine, and what it can do"
 	@echo "make test        lint and all tests"
 	@echo "make lint        ruff, mypy, clang-format, each BPF header by itself"
 	@echo "make bpf         compile the BPF programs, generate daemon/abi.py"
 	@echo "make bench       measure against other ways to do it (ARGS=--quick)"
+	@echo "make bench-scale a thousand simulated nodes on one store, in ten minutes (ARGS=--quick)"
 	@echo "make faults      kill, pause, cut off and starve a zone for a while (ARGS='--faults 200')"
 	@echo "make deb         the Debian package, in build/deb/"
+	@echo "make test-deb    build it and try it on an emulated Debian 12 (minutes)"
 	@echo "make test-clean  make test and make demo on a bare Debian 12"
 	@echo "make clean       remove what these made, the sandbox first"
 
@@ -38,9 +41,15 @@ bpf: packages
 deb: packages $(READY)
 	packaging/deb/build.sh $(PY) build/deb
 
+test-deb: deb test-packages bpf
+	PLUM_DEB=$$(ls -t $(CURDIR)/build/deb/*.deb | head -n 1) $(PY) -m pytest -q tests/packaging $(ARGS)
+
 bench: test-packages $(READY) bpf bpffs
 	$(MAKE) -C bench/load
 	$(PY) -m bench.run $(ARGS)
+
+bench-scale: test-packages $(READY) bpf
+	$(PY) -m bench.scale $(ARGS)
 
 faults: test-packages $(READY) bpf bpffs
 	$(PY) -m tests.faults $(ARGS)

@@ -93,27 +93,32 @@ async def needed(store: Store, revision: int) -> Need:
     zone, snapshot = await read_current(store)
     if zone is None:  # nothing was ever applied
         return Need(0, frozenset(), None)
-    target = min(revision, zone.mod_revision)
-    recorded = await _revision_at(store, target, Counters.model_validate_json(zone.value).seq)
-    if recorded is None:
-        return Need(target, frozenset(snapshot.nodes), None)
+    newest = Counters.model_validate_json(zone.value).seq
+    found = await _last_change(store, revision, newest)
+    if found is None:
+        return Need(0, frozenset(), None)
+    recorded, at = found
     nodes: set[str] = set()
     for change in recorded.changes:
         for item in (change.object_before(), change.object_after()):
             if item is not None:
                 nodes |= _nodes_of(item, snapshot)
-    refs = frozenset(change.ref for change in recorded.changes) if target == revision else None
-    return Need(target, frozenset(nodes & snapshot.nodes.keys()), refs)
+    refs = frozenset(change.ref for change in recorded.changes) if at == revision else None
+    return Need(at, frozenset(nodes & snapshot.nodes.keys()), refs)
 
 
-async def _revision_at(store: Store, target: int, newest: int) -> Revision | None:
-    """What was written at a store revision; the history is read from its end."""
+async def _last_change(store: Store, revision: int, newest: int) -> tuple[Revision, int] | None:
+    """The last change of the zone up to a store revision, and the one it was written at.
+
+    A node that a change does not concern hears nothing of it and never reports its
+    revision, so it must not be asked of all. The history is read from its end.
+    """
     for seq in range(newest, 0, -1):
         item = await store.get(history_key(seq))
-        if item is None or item.mod_revision < target:
+        if item is None:
             return None
-        if item.mod_revision == target:
-            return Revision.model_validate_json(item.value)
+        if item.mod_revision <= revision:
+            return Revision.model_validate_json(item.value), item.mod_revision
     return None
 
 

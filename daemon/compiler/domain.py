@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import TypeVar, cast
 
-from daemon.abi import Ep, EpFlag, EpKey, Epoch, Index
-from daemon.compiler.balancing import balancer_rows, balancers
-from daemon.compiler.order import APPLY_ORDER
+from daemon.abi import Ep, EpFlag, EpKey, Epoch, Host, HostKey, Index, MacKey, Peer, Row
+from daemon.compiler.balancing import Balancer, balancer_rows, balancers
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
 from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
-from daemon.compiler.routing import host_rows, interfaces, rif_rows, route_rows
+from daemon.compiler.routing import Interface, host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
 from daemon.compiler.underlay import bridge_mtu
+from daemon.compiler.wide import wide
 from daemon.model.object import Domain, Endpoint
 from daemon.model.policy import Action
+
+K = TypeVar("K", bound=Hashable)
+
+_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,36 @@ class DomainRows:
     mtu: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledDomain:
+    """A domain's rows, and what `incremental.step` needs to follow a small change."""
+
+    given: DomainInput  # without its endpoints
+    output: DomainRows
+    local: tuple[Seat, ...]  # by path
+    #: Remote endpoints by VNI and node, and plum_host and plum_peer rows by class.
+    remote: Counter[tuple[int, int]]
+    classes: Counter[int]
+    #: Keys of plum_host and plum_mac that more than one thing claims.
+    contested: Mapping[str, AbstractSet[Row]]
+    sums: Mapping[str, int]  # of the tables an epoch is made of: `table_sum`
+    peers: Peers
+    policies: Policies
+    balancers: Sequence[Balancer]
+
+
 def compile_domain(given: DomainInput) -> DomainRows:
     """Raises CompileError where the domain asks for more than the maps hold."""
+    return compile_whole(given).output
+
+
+def compile_whole(given: DomainInput) -> CompiledDomain:
+    """The same with what is needed to go on from there. Raises CompileError."""
     domain, spec = given.domain, given.domain.spec
-    mtus = {bridge.name: bridge_mtu(bridge, given.tunnel_mtu) for bridge in spec.bridges}
+    mtus = bridge_mtus(given)
     places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices)
+    local = tuple(seat for seat in places if not seat.node)
+    remote = Counter([(seat.vni, seat.node) for seat in places if seat.node])
     peers = Peers(spec.policies, places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
@@ -56,8 +89,8 @@ def compile_domain(given: DomainInput) -> DomainRows:
     rows: Rows = {
         "plum_bridge": bridge_rows(domain, mtus),
         "plum_mac": mac_rows(ifaces, lbs, places),
-        "plum_flood": flood_rows(given.path, domain, places),
-        "plum_source": source_rows(places),
+        "plum_flood": flood_rows(given.path, domain, local, remote),
+        "plum_source": source_rows(local),
         "plum_rif": rif_rows(ifaces),
         "plum_route": routes,
         "plum_hop": hops,
@@ -66,34 +99,90 @@ def compile_domain(given: DomainInput) -> DomainRows:
         **balancer_rows(domain.id, lbs, places),
     }
     policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
-    rows["plum_ep"] = _ep_rows(domain, places, policies, mtus)
+    rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans
     packed = pack(rows)
-    epoch = Epoch(_digest(packed))
-    local = [seat for seat in places if not seat.node]
-    rows["plum_epoch"] = {Index(s.endpoint.slot): epoch for s in local if s.ifindex}
+    sums = {name: table_sum(name, table) for name, table in packed.items()}
+    rows["plum_epoch"] = epoch_rows(local, sums)
     packed |= pack({"plum_epoch": rows["plum_epoch"]})
     names = Names(
         rules=policies.rules,
-        slots={seat.endpoint.slot: seat.path for seat in local},
+        slots=slots(local),
         domains={domain.id: given.path},
         bridges={vni: (given.path, bridge) for bridge, vni in domain.vnis.items()},
         routers={number: (given.path, name) for name, number in domain.router_ids.items()},
     )
-    mtu = {seat.path: mtus[seat.endpoint.spec.bridge] for seat in local}
-    return DomainRows(rows, packed, names, mtu)
+    return CompiledDomain(
+        replace(given, endpoints=()),
+        DomainRows(rows, packed, names, endpoint_mtus(local, mtus)),
+        local,
+        remote,
+        _classes(rows),
+        _contested(domain.id, ifaces, lbs, places),
+        sums,
+        peers,
+        policies,
+        lbs,
+    )
 
 
-def _ep_rows(
-    domain: Domain, places: list[Seat], policies: Policies, mtus: Mapping[str, int]
+def bridge_mtus(given: DomainInput) -> dict[str, int]:
+    return {b.name: bridge_mtu(b, given.tunnel_mtu) for b in given.domain.spec.bridges}
+
+
+def slots(local: Iterable[Seat]) -> dict[int, str]:
+    return {seat.endpoint.slot: seat.path for seat in local}
+
+
+def endpoint_mtus(local: Iterable[Seat], mtus: Mapping[str, int]) -> dict[str, int]:
+    return {seat.path: mtus[seat.endpoint.spec.bridge] for seat in local}
+
+
+def _classes(rows: Rows) -> Counter[int]:
+    hosts = cast(Iterable[Host], rows["plum_host"].values())
+    peers = cast(Iterable[Peer], rows["plum_peer"].values())
+    return Counter([*(row.peer_class for row in hosts), *(row.peer_class for row in peers)])
+
+
+def _contested(
+    domain: int, ifaces: Sequence[Interface], lbs: Sequence[Balancer], places: Sequence[Seat]
+) -> dict[str, AbstractSet[Row]]:
+    """Keys that an endpoint shares with a router, a balancer, a pair or another endpoint,
+    or would, had it that address or MAC."""
+    addrs = _repeated([addr for seat in places for addr in seat.addresses])
+    macs = _repeated([(seat.vni, seat.mac) for seat in places])
+    for interface in ifaces:
+        addrs |= {interface.link_local, *(wide(one.ip) for one in interface.addresses)}
+        macs.add((interface.vni, interface.mac))
+    for balancer in lbs:
+        addrs.update(balancer.addresses)
+        macs.add((balancer.vni, balancer.mac))
+    for seat in places:
+        for pair in seat.pairs:
+            addrs.add(pair.prefix.addr)
+            macs.add((seat.vni, pair.mac))
+    return {
+        "plum_host": {HostKey(domain, addr) for addr in addrs},
+        "plum_mac": {MacKey(*mac) for mac in macs},
+    }
+
+
+def _repeated(claims: list[K]) -> set[K]:
+    if len(set(claims)) == len(claims):
+        return set()
+    return {claim for claim, count in Counter(claims).items() if count > 1}
+
+
+def ep_rows(
+    domain: Domain, local: Iterable[Seat], policies: Policies, mtus: Mapping[str, int]
 ) -> Table:
     default = domain.spec.default
     base = EpFlag.INGRESS_ALLOW.value if default.ingress is Action.ALLOW else 0
     base |= EpFlag.EGRESS_ALLOW.value if default.egress is Action.ALLOW else 0
     dhcp = {bridge.name: bridge.dhcp.enabled for bridge in domain.spec.bridges}
     rows: Table = {}
-    for seat in places:
+    for seat in local:
         if not seat.ifindex:
             continue
         endpoint = seat.endpoint
@@ -117,14 +206,24 @@ def _ep_rows(
     return rows
 
 
-def _digest(packed: Packed) -> int:
-    """64 bits over every row of the domain, in an order that only content decides.
+def epoch_rows(local: Iterable[Seat], sums: Mapping[str, int]) -> Table:
+    """One epoch for all slots of a domain: a flow between two of them depends on both.
 
-    One value for all slots of a domain: a flow between two of them depends on both.
+    It is a hash of every row of the domain that only their content decides.
     """
-    state = blake2b(digest_size=8, person=b"epoch")
-    for name in APPLY_ORDER:
-        rows = sorted([key + value for key, value in packed.get(name, {}).items()])
-        state.update(f"{name} {len(rows)}".encode())
-        state.update(b"".join(rows))
-    return int.from_bytes(state.digest(), "little")
+    epoch = Epoch(sum(sums.values()) & _MASK)
+    return {Index(seat.endpoint.slot): epoch for seat in local if seat.ifindex}
+
+
+def table_sum(name: str, table: Mapping[bytes, bytes]) -> int:
+    """Sum of the hashes of a table's rows: whatever their order, and a row can be taken
+    out or put in without looking at the others. A sum is easier to forge than a hash,
+    but a domain's rows are its own tenant's, whose flows it decides anyway.
+    """
+    fresh = blake2b(digest_size=8, person=name.encode()).copy
+    digests = []
+    for key, value in table.items():
+        state = fresh()
+        state.update(key + value)
+        digests.append(state.digest())
+    return sum(array("Q", b"".join(digests)))  # little endian, as every kernel we run on

@@ -5,27 +5,56 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from operator import is_
+from dataclasses import dataclass, field, replace
 
-from daemon.compiler.domain import DomainInput, DomainRows, compile_domain
+from daemon.compiler.domain import CompiledDomain, DomainInput, compile_whole
 from daemon.compiler.errors import CompileError
-from daemon.compiler.order import APPLY_ORDER
-from daemon.compiler.result import Compiled, Device, Names, Rows, Runtime, pack
+from daemon.compiler.incremental import step
+from daemon.compiler.members import Changed, Members
+from daemon.compiler.result import Compiled, Device, Packed, Rows, Runtime, pack
+from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
-from daemon.model.object import Endpoint
+from daemon.model.object import Endpoint, Node
 from daemon.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Underlay:
+    """What follows from the nodes alone."""
+
+    basis: tuple[Mapping[str, Node], str, Runtime]
+    rows: Rows
+    packed: Packed
+    names: dict[int, str]
+    ids: dict[str, int]
+    tunnel_mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A domain that does not compile."""
+
+    given: DomainInput  # without its endpoints
+    error: CompileError
+
+
+_Known = CompiledDomain | _Refused
 
 
 @dataclass(slots=True)
 class Cache:
-    """Results of the last compilation, so that an unrelated change costs a domain nothing.
+    """What the last compilation left, so that a change costs about what it changes.
 
-    An entry holds while its domain and endpoints are the very same objects: keep
-    unchanged objects when a snapshot is renewed.
+    Objects are told apart by identity: keep unchanged ones when a snapshot is renewed.
     """
 
-    entries: dict[str, tuple[DomainInput, DomainRows | CompileError]] = field(default_factory=dict)
+    members: Members | None = None
+    underlay: _Underlay | None = None
+    domains: dict[str, _Known] = field(default_factory=dict)
+    together: Together = NOTHING
+
+    def forget(self) -> None:
+        self.members, self.underlay, self.domains, self.together = None, None, {}, NOTHING
 
 
 def compile_node(
@@ -39,13 +68,19 @@ def compile_node(
 
     `devices`: by endpoint path, of local endpoints whose device exists. An
     endpoint without one is closed: no row points at it. Same input, same rows,
-    in the same order. A domain that does not compile is in `errors` and has no
-    rows, whatever it had before: its endpoints on this node are closed.
+    whatever the cache holds; their order in a table means nothing. A domain that does
+    not compile is in `errors` and has no rows, whatever it had before: its endpoints
+    on this node are closed.
 
     Raises KeyError if the snapshot does not have `node`.
     """
+    cache = cache or Cache()
     with _uncollected():
-        return _compile_node(snapshot, node, devices, runtime, cache)
+        try:
+            return _compile_node(snapshot, node, devices, runtime, cache)
+        except BaseException:
+            cache.forget()  # it may be between two snapshots
+            raise
 
 
 def _compile_node(
@@ -53,73 +88,90 @@ def _compile_node(
     node: str,
     devices: Mapping[str, Device],
     runtime: Runtime,
-    cache: Cache | None,
+    cache: Cache,
 ) -> Compiled:
-    own = snapshot.nodes[node]
-    rows: Rows = {name: {} for name in APPLY_ORDER}
-    rows.update(underlay_rows(snapshot.nodes.values(), own, runtime))
-    names = Names(nodes={n.id: name for name, n in sorted(snapshot.nodes.items())})
-    compiled = Compiled(rows, names, {}, pack(rows), {})
-    old = cache.entries if cache else {}
-    new: dict[str, tuple[DomainInput, DomainRows | CompileError]] = {}
-    for given in _inputs(snapshot, node, devices):
-        known = old.get(given.path)
-        result = known[1] if known and _same(known[0], given) else _compile(given)
-        new[given.path] = (given, result)
-        if isinstance(result, CompileError):
-            compiled.errors[given.path] = result
-        else:
-            _add(compiled, result)
-    if cache is not None:
-        cache.entries = new
-    return compiled
-
-
-def _inputs(snapshot: Snapshot, node: str, devices: Mapping[str, Device]) -> list[DomainInput]:
-    """Of each domain with an endpoint on the node, by path."""
-    hosted = {
-        f"{e.tenant}/{e.spec.domain}" for e in snapshot.endpoints.values() if e.spec.node == node
-    }
-    members: dict[str, list[tuple[str, Endpoint]]] = {path: [] for path in sorted(hosted)}
-    for path in sorted(snapshot.endpoints):
-        endpoint = snapshot.endpoints[path]
-        domain = f"{endpoint.tenant}/{endpoint.spec.domain}"
-        if domain in members:
-            members[domain].append((path, endpoint))
-    node_ids = {name: n.id for name, n in snapshot.nodes.items()}
-    mtu = tunnel_mtu(snapshot.nodes.values())
-    return [
-        DomainInput(
+    underlay = _underlay(snapshot, node, runtime, cache.underlay)
+    members = cache.members
+    if members is None or members.node != node:
+        cache.domains, members = {}, Members(node)
+    changed = members.advance(snapshot.endpoints)
+    new: dict[str, _Known] = {}
+    for path in sorted(path for path, local in members.local.items() if local):
+        if path not in snapshot.domains:
+            continue
+        local = sorted(members.local[path])
+        given = DomainInput(
             path=path,
             domain=snapshot.domains[path],
-            endpoints=tuple(endpoints),
+            endpoints=(),
             node=node,
-            node_ids=node_ids,
-            devices={p: devices[p] for p, e in endpoints if e.spec.node == node and p in devices},
-            tunnel_mtu=mtu,
+            node_ids=underlay.ids,
+            devices={p: devices[p] for p in local if p in devices},
+            tunnel_mtu=underlay.tunnel_mtu,
         )
-        for path, endpoints in members.items()
-        if path in snapshot.domains
-    ]
-
-
-def _same(old: DomainInput, new: DomainInput) -> bool:
-    """Equal, objects compared by identity: cheap for many endpoints."""
-    return (
-        old.domain is new.domain
-        and (old.node, old.tunnel_mtu) == (new.node, new.tunnel_mtu)
-        and len(old.endpoints) == len(new.endpoints)
-        and all(map(is_, (e for _, e in old.endpoints), (e for _, e in new.endpoints)))
-        and old.devices == new.devices
-        and old.node_ids == new.node_ids
+        known = cache.domains.get(path)
+        new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
+    parts = {path: one.output for path, one in new.items() if isinstance(one, CompiledDomain)}
+    together = put_together(parts, cache.together)
+    cache.members, cache.underlay, cache.domains = members, underlay, new
+    cache.together = together
+    return Compiled(
+        {**together.rows, **underlay.rows},
+        names_together(parts, underlay.names),
+        {path: mtu for part in parts.values() for path, mtu in part.mtu.items()},
+        {**together.packed, **underlay.packed},
+        {path: one.error for path, one in new.items() if isinstance(one, _Refused)},
     )
 
 
-def _compile(given: DomainInput) -> DomainRows | CompileError:
+def _underlay(
+    snapshot: Snapshot, node: str, runtime: Runtime, known: _Underlay | None
+) -> _Underlay:
+    basis = (snapshot.nodes, node, runtime)
+    own = snapshot.nodes[node]
+    if known and known.basis[0] is basis[0] and known.basis[1:] == basis[1:]:
+        return known
+    rows = underlay_rows(snapshot.nodes.values(), own, runtime)
+    ids = {name: n.id for name, n in snapshot.nodes.items()}
+    return _Underlay(
+        basis,
+        rows,
+        pack(rows),
+        {n.id: name for name, n in sorted(snapshot.nodes.items())},
+        known.ids if known and known.ids == ids else ids,
+        tunnel_mtu(snapshot.nodes.values()),
+    )
+
+
+def _domain(
+    known: _Known | None, given: DomainInput, changed: Changed, members: Mapping[str, Endpoint]
+) -> _Known:
+    """The domain compiled: as it was, as it was but for what changed, or anew."""
     try:
-        return compile_domain(given)
+        if known is not None and _same_frame(known.given, given):
+            before, now = known.given.devices, given.devices
+            moved = [path for path in {**before, **now} if before.get(path) != now.get(path)]
+            if moved:
+                same = ((path, members.get(path)) for path in moved if path not in changed)
+                changed = {**changed, **{path: (one, one) for path, one in same}}
+            if not changed:
+                return known
+            if isinstance(known, CompiledDomain):
+                after = step(known, changed, given.devices)
+                if after is not None:
+                    return after
+        return compile_whole(replace(given, endpoints=tuple(sorted(members.items()))))
     except CompileError as error:
-        return error
+        return _Refused(given, error)
+
+
+def _same_frame(old: DomainInput, new: DomainInput) -> bool:
+    """Whether only endpoints and devices may differ."""
+    return (
+        old.domain is new.domain
+        and (old.node, old.tunnel_mtu) == (new.node, new.tunnel_mtu)
+        and (old.node_ids is new.node_ids or old.node_ids == new.node_ids)
+    )
 
 
 @contextmanager
@@ -133,16 +185,3 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _add(compiled: Compiled, part: DomainRows) -> None:
-    for name, table in part.rows.items():
-        compiled.rows[name].update(table)
-    for name, packed in part.packed.items():
-        compiled.packed[name].update(packed)
-    compiled.names.rules.update(part.names.rules)
-    compiled.names.slots.update(part.names.slots)
-    compiled.names.domains.update(part.names.domains)
-    compiled.names.bridges.update(part.names.bridges)
-    compiled.names.routers.update(part.names.routers)
-    compiled.mtu.update(part.mtu)

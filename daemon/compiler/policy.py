@@ -177,16 +177,20 @@ class Policies:
 
         0 if no rule of the set can match anything: the default decides.
         """
-        applying = tuple(
-            index
-            for index, (applies_to, _) in enumerate(self._policies)
-            if applies_to is None or applies_to in groups
-        )
+        applying = self.applying(groups)
         key = (ingress, applying)
         if key not in self._sets:
             rules = [rule for i in applying for rule in self._policies[i][1][ingress]]
             self._sets[key] = self._compile(rules)
         return self._sets[key]
+
+    def applying(self, groups: frozenset[str]) -> tuple[int, ...]:
+        """Which policies apply to who is in `groups`, by their place."""
+        return tuple(
+            index
+            for index, (applies_to, _) in enumerate(self._policies)
+            if applies_to is None or applies_to in groups
+        )
 
     def _compile(self, rules: Sequence[CompiledRule]) -> int:
         anybody, by_atom = _claims(rules)

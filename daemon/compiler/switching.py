@@ -95,26 +95,30 @@ def mac_rows(
     return rows
 
 
-def flood_rows(path: str, domain: Domain, seats: Iterable[Seat]) -> Table:
-    """Replication lists: local endpoints by slot, then remote nodes by id."""
+def flood_rows(
+    path: str, domain: Domain, local: Iterable[Seat], remote: Iterable[tuple[int, int]]
+) -> Table:
+    """Replication lists: local endpoints by slot, then remote nodes by id.
+
+    `remote`: VNI and node of bridges with endpoints elsewhere, each once.
+    """
     flooding = {
         domain.vnis[b.name]: b.name
         for b in domain.spec.bridges
         if b.flood and b.name in domain.vnis
     }
-    local: dict[int, list[tuple[int, int]]] = {vni: [] for vni in flooding}
-    remote: dict[int, set[int]] = {vni: set() for vni in flooding}
-    for seat in seats:
-        if seat.vni not in flooding:
-            continue
-        if seat.node:
-            remote[seat.vni].add(seat.node)
-        elif seat.ifindex:
-            local[seat.vni].append((seat.endpoint.slot, seat.ifindex))
+    here: dict[int, list[tuple[int, int]]] = {vni: [] for vni in flooding}
+    there: dict[int, list[int]] = {vni: [] for vni in flooding}
+    for seat in local:
+        if seat.vni in flooding and seat.ifindex:
+            here[seat.vni].append((seat.endpoint.slot, seat.ifindex))
+    for vni, node in remote:
+        if vni in flooding:
+            there[vni].append(node)
     rows: Table = {}
     for vni, name in flooding.items():
-        members = [Flood(0, ifindex) for _, ifindex in sorted(local[vni])]
-        members += [Flood(node, 0) for node in sorted(remote[vni])]
+        members = [Flood(0, ifindex) for _, ifindex in sorted(here[vni])]
+        members += [Flood(node, 0) for node in sorted(there[vni])]
         if len(members) > PLUM_MAX_FLOOD:
             raise CompileError(
                 path,

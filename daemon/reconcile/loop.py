@@ -97,7 +97,7 @@ class Reconciler:
         """Until cancelled. What the kernel holds stays."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(follow(self._store, self._receive, self._store_failed))
+                tasks.create_task(follow(self._store, self.node, self._receive, self._store_failed))
                 tasks.create_task(self._work())
                 tasks.create_task(self._purge())
                 tasks.create_task(self._every(self._pace.collect, self._collect))

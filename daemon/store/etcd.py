@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from daemon.store.etcd_client import EtcdClient, Tls
 from daemon.store.etcd_messages import MESSAGES
-from daemon.store.etcd_watch import Watcher, prefix_range
+from daemon.store.etcd_watch import Watcher, prefix_range, ranges
 from daemon.store.interface import (
     Batch,
     Committed,
@@ -98,8 +98,10 @@ class EtcdStore:
             await self._forget(revision)
         return Committed(answer.succeeded, revision)
 
-    async def watch(self, prefixes: Sequence[str], from_revision: int) -> AsyncIterator[Batch]:
-        watcher = Watcher(self._client, prefixes, from_revision)
+    async def watch(
+        self, prefixes: Sequence[str], from_revision: int, keys: Collection[str] = ()
+    ) -> AsyncIterator[Batch]:
+        watcher = Watcher(self._client, ranges(prefixes, keys), from_revision)
         try:
             async for batch in watcher.batches():
                 yield batch

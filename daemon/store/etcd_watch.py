@@ -1,6 +1,6 @@
 """Following an etcd cluster: every change once, in order, whatever happens to members.
 
-All prefixes of a watch share one stream. A revision may concern several of them and
+All ranges of a watch share one stream. A revision may concern several of them and
 then comes in several messages, so it is held back until the server has said, after
 it, that everything through it has been sent. The same question, asked now and then,
 notices a stream that has fallen silent.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import grpc
@@ -29,14 +29,18 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 2.0  # then the server is asked whether it is there
 ANSWER_S = 3.0  # it has so long to say so
+ASK_SOON_S = 0.002  # after a change: the rest of its revision is right behind it
 ASK_AGAIN_S = 0.05  # a server that lags behind says nothing until it has caught up
 CATCH_UP_S = 0.15  # an old server looks after watches of the past every 0.1 s
 RETRY_S = 0.2
 _DELETED = 1
+#: First key, and the first one after the last; nothing there: the one key.
+Range = tuple[bytes, bytes]
+
 _ALL_WATCHES = -1  # watch_id of the answer to the question
 
 
-def prefix_range(prefix: str) -> tuple[bytes, bytes]:
+def prefix_range(prefix: str) -> Range:
     """etcd's key and range_end for all keys that start with `prefix`."""
     if not prefix:
         return b"\0", b"\0"
@@ -44,23 +48,24 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     return start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 never ends in 0xff
 
 
-def outermost(prefixes: Sequence[str]) -> list[str]:
-    """Without those that lie inside another: a change is sent once."""
-    wanted: list[str] = []
+def ranges(prefixes: Sequence[str], keys: Collection[str]) -> list[Range]:
+    """What to watch, without what lies inside another: a change is sent once."""
+    outer: list[str] = []
     for prefix in sorted(set(prefixes)):
-        if not wanted or not prefix.startswith(wanted[-1]):
-            wanted.append(prefix)
-    return wanted
+        if not outer or not prefix.startswith(outer[-1]):
+            outer.append(prefix)
+    single = sorted(key for key in set(keys) if not key.startswith(tuple(outer)))
+    return [*map(prefix_range, outer), *((key.encode(), b"") for key in single)]
 
 
 class Watcher:
-    """One watch of several prefixes, from stream to stream."""
+    """One watch of several ranges of keys, from stream to stream."""
 
-    def __init__(self, client: EtcdClient, prefixes: Sequence[str], from_revision: int) -> None:
+    def __init__(self, client: EtcdClient, wanted: Sequence[Range], from_revision: int) -> None:
         self._client = client
-        self._prefixes = outermost(prefixes)
-        #: By number of the prefix: all through this revision has been taken in.
-        self._positions = dict.fromkeys(range(len(self._prefixes)), from_revision)
+        self._ranges = wanted
+        #: By number of the range: all through this revision has been taken in.
+        self._positions = dict.fromkeys(range(len(wanted)), from_revision)
         self._changes: dict[int, dict[str, Change]] = {}  # by revision, not handed out yet
         self._believe_at = 0.0  # when an answer counts, by the loop's clock
         self._call: Any = None
@@ -107,8 +112,7 @@ class Watcher:
         exact = await self._client.has_exact_progress()
         self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
         self._believe_at = 0.0 if exact else asyncio.get_running_loop().time() + CATCH_UP_S
-        for number, prefix in enumerate(self._prefixes):
-            start, end = prefix_range(prefix)
+        for number, (start, end) in enumerate(self._ranges):
             create = MESSAGES["WatchCreate"](
                 key=start,
                 range_end=end,
@@ -122,7 +126,7 @@ class Watcher:
         reading = asyncio.ensure_future(self._call.read())
         try:
             silent_s = 0.0
-            wait_s = ASK_AGAIN_S if self._changes else QUIET_S
+            wait_s = ASK_SOON_S if self._changes else QUIET_S
             while not (await asyncio.wait([reading], timeout=wait_s))[0]:
                 silent_s += wait_s
                 if silent_s > QUIET_S + ANSWER_S:
@@ -153,7 +157,7 @@ class Watcher:
             raise _StreamLostError(answer.cancel_reason or "the member ended the watch")
         for event in answer.events:
             self._note(answer.watch_id, event)
-        if len(self._prefixes) == 1 and answer.events:
+        if len(self._ranges) == 1 and answer.events:
             return self._complete(answer.header.revision)
         if answer.watch_id != _ALL_WATCHES or self._too_early():
             return []

@@ -7,7 +7,7 @@ that the etcd implementation is thin and SQLite's has something exact to match.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -104,9 +104,12 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefixes: Sequence[str], from_revision: int) -> AsyncIterator[Batch]:
+    def watch(
+        self, prefixes: Sequence[str], from_revision: int, keys: Collection[str] = ()
+    ) -> AsyncIterator[Batch]:
         """Every batch after `from_revision` (exclusive), in order, none twice.
 
+        Of keys under `prefixes`, and of exactly `keys`; nothing else is sent.
         Raises CompactedError when that history is gone.
         """
         ...

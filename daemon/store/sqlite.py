@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +82,9 @@ class SqliteStore:
         self._announce(committed.revision)
         return committed
 
-    async def watch(self, prefixes: Sequence[str], from_revision: int) -> AsyncIterator[Batch]:
+    async def watch(
+        self, prefixes: Sequence[str], from_revision: int, keys: Collection[str] = ()
+    ) -> AsyncIterator[Batch]:
         # History stays in the file: a watch holds a position, so a slow one costs no memory.
         position = from_revision
         woken = asyncio.Event()
@@ -90,7 +92,7 @@ class SqliteStore:
         try:
             while True:
                 woken.clear()  # before reading: what comes after it sets it again
-                page = await self._history(prefixes, position)
+                page = await self._history(prefixes, position, keys)
                 for batch in page.batches:
                     yield batch
                 position = page.through
@@ -131,8 +133,8 @@ class SqliteStore:
     ) -> None:
         await self.close()
 
-    async def _history(self, prefixes: Sequence[str], after: int) -> Page:
-        return await self._reader.call(lambda database: database.history(prefixes, after))
+    async def _history(self, prefixes: Sequence[str], after: int, keys: Collection[str]) -> Page:
+        return await self._reader.call(lambda database: database.history(prefixes, after, keys))
 
     def _open_database(self) -> Database:
         return Database(self._path, self._clock, self._keep)

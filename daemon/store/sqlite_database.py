@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +84,8 @@ class Database:
     def revision(self) -> int:
         return self._meta()[0]
 
-    def history(self, prefixes: Sequence[str], after: int) -> Page:
-        """Changes of keys under `prefixes` after revision `after`, oldest first."""
+    def history(self, prefixes: Sequence[str], after: int, keys: Collection[str] = ()) -> Page:
+        """Changes of `keys` and of keys under `prefixes` after revision `after`, oldest first."""
         wanted = tuple(prefixes)
         batches: dict[int, list[Change]] = {}
         with self._snapshot():
@@ -107,7 +107,7 @@ class Database:
                     more = True
                     break
                 last = revision
-                if key.startswith(wanted):
+                if key.startswith(wanted) or key in keys:
                     item = None if value is None else Item(key, value, created, revision, lease)
                     batches.setdefault(revision, []).append(Change(key, item, revision))
             cursor.close()

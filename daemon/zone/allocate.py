@@ -27,22 +27,29 @@ def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
     tenants = [Tenant(name=p, spec=edit.tenants[p]) for p in edit.written_paths(Kind.TENANT)]
     domains = _allocate_domains(edit, numbers, problems)
     endpoints = EndpointAllocator(edit, numbers, problems).allocate()
+    gone: dict[Kind, list[str]] = {kind: [] for kind in Kind}
+    for ref in edit.removed:
+        gone[ref.kind].append(ref.path)
+    named = {tenant.name: tenant for tenant in tenants}
     return Snapshot(
         current.revision,
-        _merge(current.tenants, {tenant.name: tenant for tenant in tenants}, edit.tenants),
-        _merge(current.nodes, _allocate_nodes(edit), edit.nodes),
-        _merge(current.domains, domains, edit.domains),
-        _merge(current.endpoints, endpoints, edit.endpoints),
+        _merge(current.tenants, named, edit.tenants, gone[Kind.TENANT]),
+        _merge(current.nodes, _allocate_nodes(edit), edit.nodes, gone[Kind.NODE]),
+        _merge(current.domains, domains, edit.domains, gone[Kind.DOMAIN]),
+        _merge(current.endpoints, endpoints, edit.endpoints, gone[Kind.ENDPOINT]),
     )
 
 
-def _merge(old: Mapping[str, T], new: Mapping[str, T], wanted: Iterable[str]) -> dict[str, T]:
+def _merge(
+    old: Mapping[str, T], new: Mapping[str, T], wanted: Mapping[str, object], removed: Iterable[str]
+) -> dict[str, T]:
     """What is to exist: new where given and different, else as it was."""
-    merged: dict[str, T] = {}
-    for path in wanted:
-        before, after = old.get(path), new.get(path)
-        item = before if after is None or before == after else after
-        if item is not None:
+    merged = dict(old)
+    for path in removed:
+        if path not in wanted:
+            merged.pop(path, None)
+    for path, item in new.items():
+        if path in wanted and merged.get(path) != item:
             merged[path] = item
     return merged
 

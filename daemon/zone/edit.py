@@ -14,6 +14,7 @@ from daemon.model.node import NodeSpec
 from daemon.model.object import Kind, Object, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.model.tenant import TenantSpec
+from daemon.zone.index import domain_of, index_of, regroup
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,30 @@ class Edit:
 
     @cached_property
     def endpoints_by_domain(self) -> Mapping[str, list[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
-        for path in self.endpoints:
-            found[path.rpartition("/")[0]].append(path)
-        return found
+        current = self.current.endpoints
+        moves: dict[str, tuple[str | None, str | None]] = {}
+        for path in self._edited_endpoints:
+            was = domain_of(path) if path in current else None
+            now = domain_of(path) if path in self.endpoints else None
+            if was != now:
+                moves[path] = (was, now)
+        return defaultdict(list, regroup(index_of(current).by_domain, moves))
 
     @cached_property
     def endpoints_by_node(self) -> Mapping[str, list[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
-        for path, spec in self.endpoints.items():
-            found[spec.node].append(path)
-        return found
+        current = self.current.endpoints
+        moves: dict[str, tuple[str | None, str | None]] = {}
+        for path in self._edited_endpoints:
+            was = current[path].spec.node if path in current else None
+            now = self.endpoints[path].node if path in self.endpoints else None
+            if was != now:
+                moves[path] = (was, now)
+        return defaultdict(list, regroup(index_of(current).by_node, moves))
+
+    @property
+    def _edited_endpoints(self) -> dict[str, None]:
+        refs = (*self.written, *self.removed)
+        return {ref.path: None for ref in refs if ref.kind is Kind.ENDPOINT}
 
     @cached_property
     def touched_domains(self) -> list[str]:
@@ -75,7 +89,7 @@ def make_edit(
     tenants = {path: item.spec for path, item in current.tenants.items()}
     nodes = {path: item.spec for path, item in current.nodes.items()}
     domains = {path: item.spec for path, item in current.domains.items()}
-    endpoints = {path: item.spec for path, item in current.endpoints.items()}
+    endpoints = dict(index_of(current.endpoints).specs)
     removed = tuple(dict.fromkeys(removed))
     tables: dict[Kind, dict[str, TenantSpec] | dict[str, NodeSpec] | dict[str, DomainSpec]]
     tables = {Kind.TENANT: tenants, Kind.NODE: nodes, Kind.DOMAIN: domains}

@@ -20,6 +20,11 @@ MEMBERS = f"{ROOT}members/"
 IDENTITY = f"{ROOT}identity"
 #: There while the zone is being restored (see `restoring`).
 RESTORE = f"{ROOT}restore"
+#: `placement/N/T/D` is there while node N hosts endpoints of domain T/D: how a node
+#: knows which domains to follow without following the whole zone.
+PLACEMENT = f"{ROOT}placement/"
+#: There once every endpoint has its placement key; zones of older builds had none.
+PLACED = f"{ROOT}alloc/placed"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 
@@ -27,6 +32,15 @@ OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 def object_key(ref: Ref) -> str:
     """`/plum/endpoint/acme/shop/web-1`."""
     return f"{ROOT}{ref.kind}/{ref.path}"
+
+
+def placement_prefix(node: str) -> str:
+    return f"{PLACEMENT}{node}/"
+
+
+def placement_key(node: str, domain: str) -> str:
+    """`/plum/placement/n1/acme/shop`; `domain` is a domain's path."""
+    return f"{PLACEMENT}{node}/{domain}"
 
 
 def split_key(key: str) -> tuple[Kind, str] | None:

@@ -109,10 +109,11 @@ def make_plan(
 def _changes(edit: Edit, result: Snapshot) -> tuple[Change, ...]:
     """Those written in their order, then those that follow from them, then removals."""
     refs = dict.fromkeys(edit.written)
-    for path, endpoint in result.endpoints.items():
-        # Identity holds for whatever allocation left alone.
-        if edit.current.endpoints.get(path) is not endpoint:
-            refs[Ref.parse(Kind.ENDPOINT, path)] = None
+    for domain in edit.touched_domains:  # others' endpoints are left alone
+        for path in edit.endpoints_by_domain[domain]:
+            # Identity holds for whatever allocation left alone.
+            if edit.current.endpoints.get(path) is not result.endpoints[path]:
+                refs[Ref.parse(Kind.ENDPOINT, path)] = None
     changes = [Change(ref, find(edit.current, ref), find(result, ref)) for ref in refs]
     return (*changes, *(Change(ref, find(edit.current, ref), None) for ref in edit.removed))
 

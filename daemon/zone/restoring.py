@@ -14,11 +14,9 @@ import logging
 
 from pydantic import BaseModel, ConfigDict
 
-from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, Store
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import RESTORE, ZONE
-from daemon.zone.read import read_together
+from daemon.zone.keys import RESTORE
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +29,7 @@ class Mark(BaseModel):
     actor: str
     started: str  # RFC 3339
     keys: int
+    moved_to: str = ""  # URL of the store the zone is in now
 
 
 def begins(batch: Batch) -> bool:
@@ -38,22 +37,7 @@ def begins(batch: Batch) -> bool:
     return any(change.key == RESTORE and change.item is not None for change in batch.changes)
 
 
-async def read_whole(store: Store) -> Snapshot:
-    """All objects, never half restored: waits while a restore is under way.
-
-    The end of a restore writes keys.ZONE. So if the mark is absent after reading and
-    that key is still what was read, no step fell into it.
-    """
-    while True:
-        zone, snapshot = await read_together(store)
-        if await _until_restored(store):
-            continue
-        now = await store.get(ZONE)
-        if (now and now.mod_revision) == (zone and zone.mod_revision):
-            return snapshot
-
-
-async def _until_restored(store: Store) -> bool:
+async def until_restored(store: Store) -> bool:
     """True if a restore was under way, when it has ended."""
     listing = await store.list(RESTORE)
     if not listing.items:
@@ -80,4 +64,9 @@ HINT = (
 
 
 def describe(mark: Mark) -> str:
+    if mark.moved_to:
+        return (
+            f"the zone has moved to {mark.moved_to} (by {mark.actor} at {mark.started}): "
+            "start every plumd with that --store"
+        )
     return f"the zone is being restored (begun by {mark.actor} at {mark.started})"

@@ -23,6 +23,7 @@ from daemon.zone.check_zone import names
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, Problems, ZoneError
 from daemon.zone.keys import RESTORE, ZONE, confirm_key, history_key, object_key
+from daemon.zone.placement import placement_writes
 from daemon.zone.plan import Change, Plan
 from daemon.zone.read import decode, encode, read_current, remember, replaced
 from daemon.zone.restoring import check_not_restoring
@@ -123,6 +124,7 @@ async def transact(
                 changes=record(effective),
             )
             writes += _object_writes(effective)
+            writes += placement_writes(state.snapshot, effective)
             counters = work.plan.counters.model_dump_json().encode()
             writes.append(Put(ZONE, counters))
             writes.append(Put(history_key(seq), revision.model_dump_json().encode()))

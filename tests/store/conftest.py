@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -81,7 +82,9 @@ class EtcdBackend:
         self.url = f"etcd://{EtcdBackend.member.endpoint}"
         self.now = 0.0
         self.deadlines: dict[int, tuple[float, float]] = {}  # by lease: life, end
-        asyncio.run(self._empty())
+        cleaner = threading.Thread(target=lambda: asyncio.run(self._empty()))
+        cleaner.start()  # a loop of its own: the caller's may be running
+        cleaner.join()
 
     async def open(self) -> Store:
         assert EtcdBackend.member is not None

@@ -107,6 +107,18 @@ async def test_watch_gives_history_then_what_comes(store: Store) -> None:
     assert [(change.key, change.item) for change in batch.changes] == [("/a/1", None)]
 
 
+async def test_watch_of_a_key_sends_nothing_of_its_neighbours(store: Store) -> None:
+    start = (await store.list("")).revision
+    watch = store.watch(["/d/"], start, ["/a", "/b"])
+    await store.commit([], [Put("/a1", b""), Put("/a/", b""), Put("/c", b"")])
+    put = await store.commit([], [Put("/a", b"1"), Put("/ab", b""), Put("/d/1", b"")])
+    gone = await store.commit([], [Delete("/a")])
+    one, other = await take(watch, 2)
+    assert (one.revision, other.revision) == (put.revision, gone.revision)
+    assert sorted(change.key for change in one.changes) == ["/a", "/d/1"]
+    assert [(change.key, change.item) for change in other.changes] == [("/a", None)]
+
+
 async def test_large_transaction_is_one_batch(store: Store) -> None:
     start = (await store.list("")).revision
     watch = store.watch([""], start)

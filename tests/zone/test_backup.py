@@ -19,7 +19,8 @@ from daemon.zone.backup import restore, take
 from daemon.zone.counters import Counters
 from daemon.zone.errors import ZoneError
 from daemon.zone.keys import IDENTITY, RESTORE, ROOT, ZONE
-from daemon.zone.restoring import read_whole
+from daemon.zone.read import read_snapshot
+from daemon.zone.restoring import until_restored
 
 NODES = [{"kind": "node", "name": f"n{i}", "spec": {"vtep": f"192.0.2.{i}"}} for i in (1, 2)]
 SHOP = [
@@ -75,21 +76,21 @@ async def test_an_empty_store_gets_back_every_key(shop: Store, empty: Store) -> 
     assert (restored.keys, restored.written, restored.deleted) == (len(backup), len(backup), 0)
     assert await empty.get(RESTORE) is None
     await put(empty, web("later"))  # and changes go on where they were
-    assert len((await read_whole(empty)).endpoints) == 251
+    assert len((await read_snapshot(empty)).endpoints) == 251
 
 
 async def test_replace_undoes_what_was_made_since_and_gives_no_number_again(shop: Store) -> None:
     backup = await taken(shop)
     await put(shop, web("later"), {"kind": "tenant", "name": "zeta"})
-    last = (await read_whole(shop)).endpoints["acme/shop/later"].id
+    last = (await read_snapshot(shop)).endpoints["acme/shop/later"].id
     await delete(shop, [Ref.parse(Kind.ENDPOINT, "acme/shop/w-0")], actor="test")
     restored = await restore(shop, backup, actor="test", replace=True)
-    snapshot = await read_whole(shop)
+    snapshot = await read_snapshot(shop)
     assert "acme/shop/w-0" in snapshot.endpoints and "acme/shop/later" not in snapshot.endpoints
     assert "zeta" not in snapshot.tenants
     assert (restored.written, restored.deleted) == (2, 4)  # 2 objects, 2 of the history
     await put(shop, web("newest"))
-    assert (await read_whole(shop)).endpoints["acme/shop/newest"].id > last
+    assert (await read_snapshot(shop)).endpoints["acme/shop/newest"].id > last
 
 
 async def test_what_nodes_say_of_themselves_and_what_is_leased_stays_out(shop: Store) -> None:
@@ -138,7 +139,7 @@ async def test_another_zones_objects_come_without_its_identity_and_certificates(
     item = await empty.get(IDENTITY)
     assert item is not None and item.value == identity
     assert await empty.get(f"{ROOT}cert/n1") is None
-    assert len((await read_whole(empty)).endpoints) == 250
+    assert len((await read_snapshot(empty)).endpoints) == 250
 
 
 class Breaking:
@@ -176,13 +177,13 @@ async def test_wherever_it_breaks_off_the_zone_waits_and_the_next_one_ends_it(
                     await take(store, "1")
                 with pytest.raises(ZoneError, match="being restored"):
                     await restore(store, backup, actor="y")
-                reading = asyncio.create_task(read_whole(store))
+                reading = asyncio.create_task(until_restored(store))
                 await asyncio.wait([reading], timeout=0.05)
                 assert not reading.done()
             await restore(store, backup, actor="y", replace=True, other_zone=True)
-            assert len((await read_whole(store)).endpoints) == 250
+            assert len((await read_snapshot(store)).endpoints) == 250
             if commits:
-                assert len((await asyncio.wait_for(reading, 10)).endpoints) == 250
+                assert await asyncio.wait_for(reading, 10)
 
 
 async def test_one_that_was_taken_over_writes_nothing_more(shop: Store, empty: Store) -> None:
