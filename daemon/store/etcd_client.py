@@ -146,8 +146,16 @@ class EtcdClient:
         version = tuple(int(part) for part in re.findall(r"\d+", answer.version)[:3])
         return version >= (3, 5, 8) or (3, 4, 25) <= version < (3, 5)
 
-    async def leave(self) -> None:
-        """The current member does not do what it should: the next one is asked from now on."""
+    @property
+    def channel(self) -> grpc.aio.Channel | None:
+        """To the current member, if there is a connection."""
+        return self._channel
+
+    async def leave(self, failed: grpc.aio.Channel | None) -> None:
+        """The member at this channel does not do what it should: the next one is asked from
+        now on. If somebody else was faster, that one stays: it has done nothing wrong yet."""
+        if failed is not self._channel:
+            return
         channel, self._channel = self._channel, None
         self._at = (self._at + 1) % len(self._endpoints)
         if channel is not None:
@@ -190,8 +198,7 @@ class EtcdClient:
             if words in said:
                 return StoreError(f"store {self.name}: {meaning}")
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            if channel is self._channel:
-                await self.leave()
+            await self.leave(channel)
             kind = UnreachableError if any(words in said for words in _NOT_DONE) else _Unknown
             return kind(f"store {self.name}: {said}")
         return StoreError(f"store {self.name}: {said}")

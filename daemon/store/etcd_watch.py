@@ -69,6 +69,7 @@ class Watcher:
         self._changes: dict[int, dict[str, Change]] = {}  # by revision, not handed out yet
         self._believe_at = 0.0  # when an answer counts, by the loop's clock
         self._call: Any = None
+        self._channel: grpc.aio.Channel | None = None  # the call's
 
     def stop(self) -> None:
         if self._call is not None:
@@ -89,7 +90,7 @@ class Watcher:
                 if wanted_to_end():
                     raise
             self.stop()
-            await self._client.leave()
+            await self._client.leave(self._channel)
             await asyncio.sleep(RETRY_S)
 
     def _may_go_on(self) -> None:
@@ -109,8 +110,10 @@ class Watcher:
             raise _StreamLostError(str(error) or "the member takes no watch") from error
 
     async def _ask(self) -> None:
+        self._channel = self._client.channel
         exact = await self._client.has_exact_progress()
         self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
+        self._channel = self._client.channel
         self._believe_at = 0.0 if exact else asyncio.get_running_loop().time() + CATCH_UP_S
         for number, (start, end) in enumerate(self._ranges):
             create = MESSAGES["WatchCreate"](
