@@ -146,9 +146,6 @@ class Client(Asker):
 
     # Nodes
 
-    def invite(self, body: Document) -> Document:
-        return self._ask("POST", "/v1/joins", dict, body=body)
-
     def cordon(self, node: str, *, cordoned: bool) -> Applied:
         verb = "cordon" if cordoned else "uncordon"
         return self._ask("POST", f"/v1/nodes/{quote(node, safe='')}/{verb}", Applied.read, body={})

@@ -138,7 +138,7 @@ class EtcdClient:
         except grpc.aio.AioRpcError as error:
             raise await self._explain(channel, error) from error
         except (TimeoutError, asyncio.InvalidStateError) as error:
-            await self._leave_if_current(channel)
+            await self.leave(channel)
             raise _Unknown(f"store {self.name}: the member does not answer") from error
         except asyncio.CancelledError:
             if wanted_to_end():
@@ -147,7 +147,7 @@ class EtcdClient:
         finally:
             call.cancel()
         if found is EOF:
-            await self._leave_if_current(channel)
+            await self.leave(channel)
             raise _Unknown(f"store {self.name}: the member ended the call")
         return found
 
@@ -159,8 +159,16 @@ class EtcdClient:
         version = tuple(int(part) for part in re.findall(r"\d+", answer.version)[:3])
         return version >= (3, 5, 8) or (3, 4, 25) <= version < (3, 5)
 
-    async def leave(self) -> None:
-        """The current member does not do what it should: the next one is asked from now on."""
+    @property
+    def channel(self) -> grpc.aio.Channel | None:
+        """To the current member, if there is a connection."""
+        return self._channel
+
+    async def leave(self, failed: grpc.aio.Channel | None) -> None:
+        """The member at this channel does not do what it should: the next one is asked from
+        now on. If somebody else was faster, that one stays: it has done nothing wrong yet."""
+        if failed is not self._channel:
+            return
         channel, self._channel = self._channel, None
         self._at = (self._at + 1) % len(self._endpoints)
         if channel is not None:
@@ -194,10 +202,6 @@ class EtcdClient:
             return StoreError(f"store {self.name}: it is closed")
         return _Unknown(f"store {self.name}: the connection was given up")
 
-    async def _leave_if_current(self, channel: grpc.aio.Channel) -> None:
-        if channel is self._channel:  # else another call was faster
-            await self.leave()
-
     async def _explain(self, channel: grpc.aio.Channel, error: grpc.aio.AioRpcError) -> StoreError:
         said = str(error.details() or error.code())
         code = error.code()
@@ -211,7 +215,7 @@ class EtcdClient:
             if words in said:
                 return StoreError(f"store {self.name}: {meaning}")
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            await self._leave_if_current(channel)
+            await self.leave(channel)
             kind = UnreachableError if any(words in said for words in _NOT_DONE) else _Unknown
             return kind(f"store {self.name}: {said}")
         return StoreError(f"store {self.name}: {said}")

@@ -74,6 +74,7 @@ class Watcher:
         self._ask_at = 0.0  # when to ask, if changes are held back
         self._heard: int | None = None  # an answer that is not sure yet
         self._call: Any = None
+        self._channel: grpc.aio.Channel | None = None  # the call's
 
     def stop(self) -> None:
         if self._call is not None:
@@ -94,7 +95,7 @@ class Watcher:
                 if wanted_to_end():
                     raise
             self.stop()
-            await self._client.leave()
+            await self._client.leave(self._channel)
             await asyncio.sleep(RETRY_S)
 
     def _may_go_on(self) -> None:
@@ -102,12 +103,22 @@ class Watcher:
             raise StoreError(f"store {self._client.name}: it is closed") from None
 
     async def _begin(self) -> None:
-        """A stream from where the last one ended."""
+        """A stream from where the last one ended.
+
+        Bounded: writing to a call whose channel was closed before the call was under way
+        never returns (grpc.aio waits for metadata that nobody will send).
+        """
         try:
-            self._exact = await self._client.has_exact_progress()
-            self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
-        except StoreError as error:
-            raise _StreamLostError(str(error)) from error
+            async with asyncio.timeout(ANSWER_S):
+                await self._open()
+        except (StoreError, TimeoutError) as error:
+            raise _StreamLostError(str(error) or "the member takes no watch") from error
+
+    async def _open(self) -> None:
+        self._channel = self._client.channel
+        self._exact = await self._client.has_exact_progress()
+        self._call = await self._client.stream("/etcdserverpb.Watch/Watch", "WatchResponse")
+        self._channel = self._client.channel
         self._believe_at = 0.0 if self._exact else _now() + CATCH_UP_S
         self._ask_at, self._heard = 0.0, None
         for number, (start, end) in enumerate(self._ranges):
@@ -139,7 +150,12 @@ class Watcher:
         return answer
 
     async def _ask(self) -> None:
-        await self._call.write(MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]()))
+        question = MESSAGES["WatchRequest"](progress=MESSAGES["WatchProgress"]())
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._call.write(question)
+        except TimeoutError:
+            raise _StreamLostError("the member takes no question") from None
         self._ask_at = _now() + ASK_AGAIN_S
 
     def _take(self, answer: Any) -> list[Batch]:

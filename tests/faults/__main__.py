@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -21,13 +22,13 @@ from tests.faults.bugs import Bug
 from tests.faults.plan import Fault, plan, targets
 from tests.faults.run import VICTIMS, go
 
-LEG = 50  # faults of one zone; then its histories are checked and a new one is made
+LEG = 40  # groups of faults in one zone; then its histories are checked and a new one is made
 RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> int:
     given = _parse()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # heal and clear up as well
+    _heed_signals()
     begun = _begin(given)
     print(f"seed {begun.seed}, {begun.wanted} faults, {begun.done} of them done", flush=True)
     groups = _left(begun)
@@ -48,6 +49,20 @@ def main() -> int:
             shutil.rmtree(folder)
     print(f"{'passed' if begun.passed else 'FAILED'}: {given.results / 'report.md'}")
     return 0 if begun.passed else 1
+
+
+def _heed_signals() -> None:
+    """Heal and clear up before the end, also where a shell had us ignore Ctrl-C. Not in
+    children: pyroute2 forks, and ends what it forked by SIGTERM."""
+    ourselves = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != ourselves:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def _parse() -> argparse.Namespace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -62,10 +63,25 @@ async def _on_store(given: argparse.Namespace, record: Recorder, choose: random.
 
 
 def _say_where() -> None:
-    """Into the client's log: what each task waits for. Asked when a watcher hangs."""
+    """Into the client's log: what each task waits for, innermost last. Asked when one hangs."""
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
-        print(f"  {task.get_coro()!r}", file=sys.stderr, flush=True)
+        print(task.get_name(), file=sys.stderr)
+        waits: object = task.get_coro()
+        while waits is not None:
+            print(f"  {waits!r} {_line(waits)}", file=sys.stderr, flush=True)
+            waits = _awaited(waits)
+
+
+def _line(waits: object) -> str:
+    frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None)
+    return f"line {frame.f_lineno}" if frame else ""
+
+
+def _awaited(waits: object) -> object | None:
+    inner = getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None)
+    if inner is None and "async_generator" in type(waits).__name__:  # it does not say by itself
+        return next((one for one in gc.get_referents(waits) if hasattr(one, "ag_await")), None)
+    return inner
 
 
 def _end_with_input() -> None:

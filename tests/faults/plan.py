@@ -33,7 +33,7 @@ HOLD_S = {
     Kind.COMPACT: (0.0, 0.2),
     Kind.BLANK: (2.0, 3.5),
 }
-TOGETHER = 0.3  # of the faults come two at once
+TOGETHER = 0.5  # of the groups are two at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Settler:
         while time.monotonic() < deadline:
             if revision := self._arena.order(f"mark {token}", WRITE_S):
                 return revision
-            token += "+"
+            token += "x"
         raise ArenaError(f"the store takes no write {WRITE_S:g} s after the last fault was over")
 
     def _apply(self, token: str, healed_s: float, marks: dict[str, int]) -> list[str]:
@@ -71,9 +71,13 @@ class Settler:
             except PlumError as error:
                 self._record.end(number, Outcome.UNKNOWN, why=error.message)
                 if time.monotonic() > deadline:
-                    return [f"no change is accepted {WRITE_S:g} s after the heal: {error.message}"]
+                    problems = "; ".join(problem.message for problem in error.problems)
+                    return [
+                        f"no change is accepted {WRITE_S:g} s after the heal: {error.message}"
+                        f" ({problems})"
+                    ]
                 time.sleep(0.2)
-                token += "+"
+                token += "x"
                 documents = topology.mark(arena, token)
                 cells = [Cell(cell.key, token) for cell in cells]
                 continue

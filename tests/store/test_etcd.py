@@ -347,3 +347,39 @@ async def test_only_certificates_of_the_clusters_ca_get_in(tmp_path: Path) -> No
             await open_store(url({**good, "key": str(tmp_path / "none")}))
     finally:
         member.end()
+
+
+class Stuck:
+    """A call whose channel was closed before it was under way: nothing on it returns."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    async def write(self, message: object) -> None:
+        await asyncio.Event().wait()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.asyncio
+async def test_a_watch_whose_call_never_gets_under_way_begins_another(
+    cluster: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await opened(cluster) as store:
+        assert isinstance(store, EtcdStore)
+        stuck, real, calls = Stuck(), store._client.stream, 0
+
+        async def stream(method: str, answer: str) -> object:
+            nonlocal calls
+            calls += 1
+            return stuck if calls == 1 else await real(method, answer)
+
+        monkeypatch.setattr(store._client, "stream", stream)
+        seen: list[Batch] = []
+        start = (await store.list("/")).revision
+        watching = asyncio.create_task(collect(store.watch(["/stuck/"], start), seen))
+        revision = await written(store, "/stuck/a", b"")
+        await until(lambda: seen and seen[-1].revision == revision, 8)
+        assert stuck.cancelled
+        watching.cancel()
