@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bench.result import RESULTS, Measurement, at_most, markdown, write
 from bench.run import EXIT_BAR_MISSED, EXIT_NOT_MEASURED
 from bench.scale.plot import plot
 from bench.scale.process import ProcessFailed
+from bench.scale.server import server
 from bench.scale.simulation import Outcome, simulate
 from bench.scale.size import FULL, QUICK
 from bench.stats import percentile
@@ -48,7 +48,11 @@ def measurements(outcome: Outcome) -> list[Measurement]:
                 f"{name}: director, keys and values of a change", "KiB", (one.director_kib,)
             ),
             Measurement(f"{name}: all agents, CPU of a change", "ms", (one.agents_cpu_ms,)),
-            Measurement(f"{name}: sent to all agents, a change", "KiB", (one.agents_kib,)),
+            Measurement(
+                f"{name}: keys and values sent to all agents, a change", "KiB", (one.agents_kib,)
+            ),
+            Measurement(f"{name}: store, CPU of a change", "ms", (one.server_cpu_ms,)),
+            Measurement(f"{name}: store, sent for a change", "KiB", (one.server_kib,)),
             Measurement(f"{name}: all start at once, until the last is ready", "s", (one.start_s,)),
             Measurement(
                 f"{name}: reads under way at once while they start", "", (one.start.at_once,)
@@ -76,6 +80,19 @@ def measurements(outcome: Outcome) -> list[Measurement]:
             Measurement(f"{name}: compile", "s", (outcome.cold.compile_s,), COLD_BAR),
             Measurement(f"{name}: listed, decoded and compiled", "s", (outcome.cold.ready_s,)),
         ]
+    if outcome.restart:
+        again = outcome.restart
+        name = f"store back after {again.away_s:g} s, {again.agents:,} agents"
+        rows += [
+            Measurement(
+                f"{name}: agents that list their part again", "", (again.listings,), at_most(0)
+            ),
+            Measurement(f"{name}: reads under way at once", "", (again.peak.at_once,)),
+            Measurement(
+                f"{name}: read in the busiest tenth of a second", "MiB/s", (again.peak.mib_per_s,)
+            ),
+            Measurement(f"{name}: longest add to compiled", "s", (again.again_s,)),
+        ]
     return rows
 
 
@@ -94,8 +111,8 @@ async def run(url: str | None, *, quick: bool) -> Outcome:
     async with asyncio.timeout(LIMIT_S):
         if url is not None:
             return await simulate(url, size)
-        with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
-            return await simulate(f"sqlite://{folder}/zone.db", size)
+        with server() as own:
+            return await simulate(own.url, size, own)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a small zone, half a minute, nothing is kept"
     )
-    parser.add_argument("--store", help="URL of an empty store; default: a new SQLite file")
+    parser.add_argument("--store", help="URL of an empty store; default: an etcd member of its own")
     chosen = parser.parse_args(arguments)
     name = "scale-quick" if chosen.quick else "scale"
     try:
