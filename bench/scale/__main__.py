@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def measurements(outcome: Outcome) -> list[Measurement]:
             ),
             Measurement(f"{name}: store, CPU of a change", "ms", (one.server_cpu_ms,)),
             Measurement(f"{name}: store, sent for a change", "KiB", (one.server_kib,)),
-            Measurement(f"{name}: all start at once, until the last is ready", "s", (one.start_s,)),
+            Measurement(f"{name}: all start, until the last is ready", "s", (one.start_s,)),
             Measurement(
                 f"{name}: reads under way at once while they start", "", (one.start.at_once,)
             ),
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--store", help="URL of an empty store; default: an etcd member of its own")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     name = "scale-quick" if chosen.quick else "scale"
     try:
         outcome = asyncio.run(run(chosen.store, quick=chosen.quick))

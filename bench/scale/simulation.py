@@ -34,7 +34,7 @@ class Phase:
     agents_kib: float  # a change, all agents together
     server_cpu_ms: float  # a change; 0 where the store is no server
     server_kib: float  # it sent, a change
-    start: Peak  # all agents listing at once, when they start
+    start: Peak  # while all agents start
     start_s: float
 
 
