@@ -14,7 +14,7 @@ from bench.run import EXIT_BAR_MISSED, EXIT_NOT_MEASURED
 from bench.scale.plot import plot
 from bench.scale.process import ProcessFailed
 from bench.scale.server import server
-from bench.scale.simulation import Outcome, simulate
+from bench.scale.simulation import Outcome, Phase, simulate
 from bench.scale.size import FULL, QUICK
 from bench.stats import percentile
 from daemon.store.interface import StoreError
@@ -40,7 +40,8 @@ def measurements(outcome: Outcome) -> list[Measurement]:
                 (asked,),
                 ADD_BAR if last else None,
                 f"{percentile(one.delays.asked, 50):.0f} ms in the median; once the store has "
-                f"it p99 is {written:.0f} ms; director, store and agents share the CPUs below",
+                f"it p99 is {written:.0f} ms; director, store and agents share the CPUs below, "
+                f"of which they need {_cpus(one, outcome.size.rate):.2g}, and whatever else ran",
             ),
             Measurement(f"{name}: written to compiled, p99", "ms", (written,)),
             Measurement(f"{name}: one compilation, p99", "ms", (percentile(one.compile_ms, 99),)),
@@ -95,6 +96,12 @@ def measurements(outcome: Outcome) -> list[Measurement]:
             Measurement(f"{name}: longest add to compiled", "s", (again.again_s,)),
         ]
     return rows
+
+
+def _cpus(phase: Phase, rate: float) -> float:
+    """What a steady rate of changes needs."""
+    every = (phase.director_cpu_ms, phase.agents_cpu_ms, phase.server_cpu_ms)
+    return sum(every) * rate / 1000
 
 
 def panels(outcome: Outcome) -> dict[str, dict[int, float]]:
