@@ -6,7 +6,7 @@ READY := .venv/plum-ready
 BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/lib/*.h) bpf/compile.py bpf/generate_abi.py
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bpf deb bench bench-scale faults clean test-clean packages \
+.PHONY: help demo test lint bpf deb test-deb bench bench-scale faults clean test-clean packages \
 	test-packages bpffs
 help:
 	@echo "make demo        a zone of three nodes on this machine, and what it can do"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-scale a thousand simulated nodes on one store, in ten minutes (ARGS=--quick)"
 	@echo "make faults      kill, pause, cut off and starve a zone for a while (ARGS='--faults 200')"
 	@echo "make deb         the Debian package, in build/deb/"
+	@echo "make test-deb    build it and try it on an emulated Debian 12 (minutes)"
 	@echo "make test-clean  make test and make demo on a bare Debian 12"
 	@echo "make clean       remove what these made, the sandbox first"
 
@@ -39,6 +40,9 @@ bpf: packages
 
 deb: packages $(READY)
 	packaging/deb/build.sh $(PY) build/deb
+
+test-deb: deb test-packages bpf
+	PLUM_DEB=$$(ls -t $(CURDIR)/build/deb/*.deb | head -n 1) $(PY) -m pytest -q tests/packaging $(ARGS)
 
 bench: test-packages $(READY) bpf bpffs
 	$(MAKE) -C bench/load

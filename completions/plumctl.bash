@@ -31,6 +31,7 @@ _plumctl() {
                 "node remove") verb="node remove" ;;
                 "zone backup") verb="zone backup" ;;
                 "zone restore") verb="zone restore" ;;
+                "zone migrate") verb="zone migrate" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
@@ -70,12 +71,12 @@ _plumctl() {
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "cordon uncordon drain remove" ;;
-            "zone ") _plumctl_words "backup restore" ;;
+            "zone ") _plumctl_words "backup restore migrate" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --token-file --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -113,6 +114,8 @@ _plumctl_offer() {
 # Sets expect when the option $2 of the command $1 takes a value.
 _plumctl_flag() {
     case "$1:$2" in
+        ":--server") expect='-' ;;
+        ":--ca") expect='@file' ;;
         ":--token-file") expect='@file' ;;
         "apply:-f" | "apply:--file") expect='@file' ;;
         "apply:--timeout") expect='-' ;;
@@ -181,6 +184,7 @@ _plumctl_flag() {
         "zone restore:--timeout") expect='-' ;;
         "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
         "zone restore:--socket") expect='@file' ;;
+        "zone migrate:-o" | "zone migrate:--output") expect='=FORMAT' ;;
         "drops:--endpoint" | "drops:-e") expect='endpoint' ;;
         "drops:--node") expect='node' ;;
         "drops:--tenant" | "drops:-t") expect='tenant' ;;
@@ -269,6 +273,7 @@ _plumctl_flags() {
         "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
+        "zone migrate") flags="-o --output --no-headers --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -309,6 +314,7 @@ _plumctl_places() {
         "node remove") places='node' ;;
         "zone backup") places='@file' ;;
         "zone restore") places='@file' ;;
+        "zone migrate") places='- -' ;;
         "user create") places='-' ;;
         "user get") places='-' ;;
         "user set") places='-' ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --store --tap --tenant --timeout --to --token-file --underlay --user --veth -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -39,6 +39,8 @@ function __plumctl_only
 end
 
 complete -c plumctl -f
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l server -r -f -d 'Ask this director over TLS (default: PLUM_SERVER), with --ca and --token-file.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l ca -r -F -d 'Certificate of the zone\'s CA (default: PLUM_CA_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -l token-file -r -F -d 'Show the token in this file (default: PLUM_TOKEN_FILE).'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a apply -d 'Create and change objects from manifests.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a diff -d 'Show what apply would change.'
@@ -70,6 +72,7 @@ complete -c plumctl -n '__plumctl_only node' -f -a drain -d 'Cordon a node, then
 complete -c plumctl -n '__plumctl_only node' -f -a remove -d 'Take a node out of the zone. Refused while endpoints are on it.'
 complete -c plumctl -n '__plumctl_only zone' -f -a backup -d 'Write everything that lasts, as it was at one revision, to a file only you can read.'
 complete -c plumctl -n '__plumctl_only zone' -f -a restore -d 'Bring the zone to what a backup holds: all of it, or nothing.'
+complete -c plumctl -n '__plumctl_only zone' -f -a migrate -d 'Move the zone to another store: copied, compared key by key, the old one closed.'
 complete -c plumctl -n '__plumctl_only policy' -f -a test -d 'Which rule decides this connection? From the model; no packet is sent.'
 complete -c plumctl -n '__plumctl_only user' -f -a create -d 'Make a user. It can do nothing until it has a token.'
 complete -c plumctl -n '__plumctl_only user' -f -a get -d 'List users, or show one.'
@@ -212,6 +215,9 @@ complete -c plumctl -n '__plumctl_at zone restore' -l no-headers -d 'Leave out t
 complete -c plumctl -n '__plumctl_at zone restore' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at zone restore' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at zone restore; and test (count (__plumctl_words)) -eq 2' -F
+complete -c plumctl -n '__plumctl_at zone migrate' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at zone migrate' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at zone migrate' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at drops' -l endpoint -s e -r -f -a '(__plumctl_objects endpoint)' -d 'Only of this one.'
 complete -c plumctl -n '__plumctl_at drops' -l node -r -f -a '(__plumctl_objects node)' -d 'Only of this node.'
 complete -c plumctl -n '__plumctl_at drops' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'

@@ -270,6 +270,17 @@ _plumctl_zone_restore() {
         '1:argument:_files'
 }
 
+_plumctl_zone_migrate() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:' \
+        '*:argument:'
+}
+
 _plumctl_drops() {
     _arguments -s \
         '--endpoint[Only of this one.]:value:{_plumctl_objects endpoint}' \
@@ -544,6 +555,7 @@ _plumctl_zone() {
     commands=(
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
+        'migrate:Move the zone to another store\\: copied, compared key by key, the old one closed.'
     )
     if ((CURRENT == 2)); then
         _describe command commands
@@ -626,11 +638,11 @@ _plumctl_sandbox() {
 }
 
 _plumctl() {
-    while [[ ${words[2]} == (--token-file) ]] && ((CURRENT > 3)); do
+    while [[ ${words[2]} == (--server|--ca|--token-file) ]] && ((CURRENT > 3)); do
         words=(${words[1]} ${words[4,-1]})
         ((CURRENT -= 2))
     done
-    if ((CURRENT == 3)) && [[ ${words[2]} == (--token-file) ]]; then
+    if ((CURRENT == 3)) && [[ ${words[2]} == (--server|--ca|--token-file) ]]; then
         _files
         return
     fi

@@ -1,7 +1,8 @@
-"""Backup and restore straight on the store, for when no plumd runs.
+"""Backup, restore and move straight on the store, for when no plumd runs.
 
     python -m daemon.offline backup  --store URL > FILE
     python -m daemon.offline restore --store URL [--replace] [--other-zone] < FILE
+    python -m daemon.offline migrate --store URL --to URL
 
 `plumctl zone backup|restore --store URL` calls it. What fails is said on stderr
 as the API says it, one JSON document.
@@ -24,18 +25,22 @@ from daemon.store.interface import StoreError
 from daemon.store.open import open_store
 from daemon.zone import backup as zone
 from daemon.zone.errors import ZoneError
+from daemon.zone.migrate import migrate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="plum-offline", description=__doc__)
-    parser.add_argument("what", choices=["backup", "restore"])
+    parser.add_argument("what", choices=["backup", "restore", "migrate"])
     parser.add_argument("--store", required=True)
+    parser.add_argument("--to")
     parser.add_argument("--replace", action="store_true")
     parser.add_argument("--other-zone", action="store_true")
     given = parser.parse_args(arguments)
     try:
         if given.what == "backup":
             asyncio.run(_backup(given.store))
+        elif given.what == "migrate":
+            asyncio.run(_migrate(given.store, given.to))
         else:
             _, items = file.read(sys.stdin.buffer.read())
             asyncio.run(_restore(given.store, items, given.replace, given.other_zone))
@@ -56,13 +61,22 @@ async def _backup(url: str) -> None:
     sys.stdout.buffer.flush()
 
 
+async def _migrate(url: str, to: str) -> None:
+    async with await open_store(url) as source, await open_store(to) as target:
+        restored = await migrate(source, target, to.partition("?")[0], actor=_actor())
+    print(json.dumps(asdict(restored)))
+
+
 async def _restore(url: str, items: dict[str, bytes], replace: bool, other_zone: bool) -> None:
-    actor = pwd.getpwuid(os.getuid()).pw_name
     async with await open_store(url) as store:
         restored = await zone.restore(
-            store, items, actor=actor, replace=replace, other_zone=other_zone
+            store, items, actor=_actor(), replace=replace, other_zone=other_zone
         )
     print(json.dumps(asdict(restored)))
+
+
+def _actor() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def _failed(error: ZoneError) -> int:

@@ -47,9 +47,11 @@ def purge(node: str, run_dir: Path, pin_dir: Path) -> None:
 
 
 def _close_endpoints(pin_dir: Path) -> None:
-    try:
-        endpoints = Map.pinned(pin_dir / "plum_ep")
-    except DatapathError:
-        return  # nothing was ever loaded, or it is purged already
-    endpoints.delete_many(list(endpoints.dump()))
-    endpoints.close()
+    """Of every generation: an upgrade may have been under way."""
+    for path in (pin_dir / "plum_ep", *pin_dir.glob("*/plum_ep")):
+        try:
+            endpoints = Map.pinned(path)
+        except DatapathError:
+            continue  # nothing was ever loaded, or it is purged already
+        endpoints.delete_many(list(endpoints.dump()))
+        endpoints.close()

@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from plumctl.options import examples
-from plumctl.token_file import VARIABLE
 
 #: Exit code when the reader of our output went away: as a shell shows SIGPIPE.
 EXIT_PIPE_CLOSED = 141
@@ -38,7 +37,7 @@ COMMANDS = {
     "rollback": Command("rollback", "Go back to how it was at a revision."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "node": Command("node", "Empty nodes and take them out of the zone."),
-    "zone": Command("zone", "Back the zone up and restore it."),
+    "zone": Command("zone", "Back the zone up, restore it, move it."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),
     "policy": Command("policy", "Ask the policies what they would do."),
@@ -124,6 +123,20 @@ def plumctl(
         bool,
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Ask this director over TLS (default: PLUM_SERVER), with --ca and --token-file.",
+        ),
+    ] = None,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            "--ca", metavar="FILE", help="Certificate of the zone's CA (default: PLUM_CA_FILE)."
+        ),
+    ] = None,
     token_file: Annotated[
         str | None,
         typer.Option(
@@ -134,5 +147,10 @@ def plumctl(
     ] = None,
 ) -> None:
     """Virtual networks that run in the kernel of every node."""
-    if token_file is not None:
-        os.environ[VARIABLE] = token_file  # for the client, and for what we start
+    for variable, value in (
+        ("PLUM_SERVER", server),
+        ("PLUM_CA_FILE", ca),
+        ("PLUM_TOKEN_FILE", token_file),
+    ):
+        if value is not None:
+            os.environ[variable] = value  # for the client, and for what we start

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 from plumctl import token_file
-from plumctl.client import ANSWER_TIMEOUT_S, Client
+from plumctl.asker import ANSWER_TIMEOUT_S
+from plumctl.client import Client
+from plumctl.door import TlsDoor
 from plumctl.errors import ExitCode, PlumError
 from plumctl.sandbox.layout import current_layout
 
 DEFAULT_SOCKET = "/run/plum/plumd.sock"
+#: Set by the options of the same names before the command, or by the caller.
+SERVER, CA = "PLUM_SERVER", "PLUM_CA_FILE"
 
 
 def socket_path(given: str | None = None) -> str:
@@ -25,10 +29,35 @@ def socket_path(given: str | None = None) -> str:
 
 
 def connect(given: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
-    """With the token of $PLUM_TOKEN_FILE, which --token-file sets, if there is one."""
-    file = os.environ.get(token_file.VARIABLE)
+    """--socket, else the director of --server, else a socket of this machine.
+
+    With the token of --token-file if there is one. Raises PlumError.
+    """
+    server, file = os.environ.get(SERVER), os.environ.get(token_file.VARIABLE)
+    if server and not given:
+        return Client(
+            _director(server, file), timeout_s=timeout_s, token=token_file.read(file or "")
+        )
     token = token_file.read(file) if file else None
     return Client(socket_path(given), timeout_s=timeout_s, token=token)
+
+
+def _director(server: str, file: str | None) -> TlsDoor:
+    missing = [
+        f"{option} or {variable}"
+        for option, variable, value in (
+            ("--ca", CA, os.environ.get(CA)),
+            ("--token-file", token_file.VARIABLE, file),
+        )
+        if not value
+    ]
+    if missing:
+        raise PlumError(
+            f"a director is reached with the zone's CA and a token: add {' and '.join(missing)}",
+            "plumctl --server https://DIRECTOR:4788 --ca ca.pem --token-file FILE COMMAND",
+            ExitCode.USAGE,
+        )
+    return TlsDoor.parse(server, os.environ[CA])
 
 
 def _first_sandbox_socket() -> Path | None:

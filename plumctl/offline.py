@@ -9,7 +9,7 @@ from pathlib import Path
 
 import plumctl
 from plumctl.answers import Restored
-from plumctl.client import refused
+from plumctl.asker import refused
 from plumctl.run import pipe
 
 
@@ -22,6 +22,10 @@ def restore(store: str, lines: bytes, *, replace: bool, other_zone: bool) -> Res
         flag for flag, given in (("--replace", replace), ("--other-zone", other_zone)) if given
     ]
     return Restored.read(json.loads(_run("restore", "--store", store, *flags, stdin=lines).stdout))
+
+
+def migrate(store: str, to: str) -> Restored:
+    return Restored.read(json.loads(_run("migrate", "--store", store, "--to", to).stdout))
 
 
 def _run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

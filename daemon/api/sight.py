@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from daemon.api.answers import Missing, NodeCounters, NodeReport, View
 from daemon.model.object import Kind, Ref
+from daemon.model.snapshot import Snapshot
 from daemon.zone.revision import Revision
 
 #: Of a node's spec, what somebody needs to place endpoints there.
@@ -32,6 +33,17 @@ class Sight:
     def sees_user(self, tenant: str | None) -> bool:
         """By the tenant a user is operator of."""
         return self.tenant is None or self.tenant == tenant
+
+    def snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """The zone as if the tenant were alone in it: domains do not depend on each other."""
+        if self.tenant is None:
+            return snapshot
+        return replace(
+            snapshot,
+            tenants={p: item for p, item in snapshot.tenants.items() if self.sees_path(p)},
+            domains={p: item for p, item in snapshot.domains.items() if self.sees_path(p)},
+            endpoints={p: item for p, item in snapshot.endpoints.items() if self.sees_path(p)},
+        )
 
     def node(self, view: View) -> View:
         """A node, without what it says of the underlay."""

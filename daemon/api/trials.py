@@ -15,7 +15,7 @@ from daemon.abi import DROP_TEXT, Stage
 from daemon.api.answers import Trial, TrialRule, Trials, TrialStage
 from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
-from daemon.api.sight import Sight, SightDep
+from daemon.api.sight import SightDep
 from daemon.compiler.errors import CompileError
 from daemon.compiler.guest import UnsendableError, source_of
 from daemon.compiler.packet import Outcome
@@ -50,27 +50,28 @@ async def trial(
 ) -> Trials:
     """Answered from the model: no packet is sent and no node is asked."""
     _, snapshot = await read_current(backend.store)
-    endpoint = _endpoint(snapshot, sight, source)
+    snapshot = sight.snapshot(snapshot)
+    endpoint = _endpoint(snapshot, source)
     items = [
         await asyncio.to_thread(_try, snapshot, source, target, address, protocol, port)
-        for address in _addresses(snapshot, sight, endpoint, target)
+        for address in _addresses(snapshot, endpoint, target)
     ]
     return Trials(items=tuple(items), revision=snapshot.revision)
 
 
-def _endpoint(snapshot: Snapshot, sight: Sight, path: str) -> Endpoint:
-    found = snapshot.endpoints.get(path) if sight.sees_path(path) else None
+def _endpoint(snapshot: Snapshot, path: str) -> Endpoint:
+    found = snapshot.endpoints.get(path)
     if found is None:
         raise NotFoundError(f"there is no endpoint {path}", "see which: plumctl get endpoint")
     return found
 
 
-def _addresses(snapshot: Snapshot, sight: Sight, source: Endpoint, target: str) -> list[Address]:
+def _addresses(snapshot: Snapshot, source: Endpoint, target: str) -> list[Address]:
     """Where to: all addresses of an endpoint that the source has the family of, or the one."""
     try:
         address = ip_address(target)
     except ValueError:
-        found = _endpoint(snapshot, sight, target)
+        found = _endpoint(snapshot, target)
         if (found.tenant, found.spec.domain) != (source.tenant, source.spec.domain):
             raise _invalid(
                 f"{target} is of another domain: its address means nothing there"

@@ -66,6 +66,13 @@ class MapInfo(ctypes.Structure):
         ("max_entries", c_uint32),
         ("map_flags", c_uint32),
         ("name", ctypes.c_char * 16),
+        ("ifindex", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("netns_dev", c_uint64),
+        ("netns_ino", c_uint64),
+        ("btf_id", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
     ]
 
 
@@ -103,6 +110,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_object__close": (None, [c_void_p]),
     "bpf_object__next_map": (c_void_p, [c_void_p, c_void_p]),
     "bpf_object__next_program": (c_void_p, [c_void_p, c_void_p]),
+    "bpf_object__btf": (c_void_p, [c_void_p]),
+    "btf__load_from_kernel_by_id": (c_void_p, [c_uint32]),
+    "btf__raw_data": (c_void_p, [c_void_p, POINTER(c_uint32)]),
+    "btf__free": (None, [c_void_p]),
     "bpf_map__name": (c_char_p, [c_void_p]),
     "bpf_map__fd": (c_int, [c_void_p]),
     "bpf_map__type": (c_uint32, [c_void_p]),
@@ -111,6 +122,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__max_entries": (c_uint32, [c_void_p]),
     "bpf_map__map_flags": (c_uint32, [c_void_p]),
     "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
+    "bpf_map__btf_key_type_id": (c_uint32, [c_void_p]),
+    "bpf_map__btf_value_type_id": (c_uint32, [c_void_p]),
     "bpf_map__pin_path": (c_char_p, [c_void_p]),
     "bpf_map__set_pin_path": (c_int, [c_void_p, c_char_p]),
     "bpf_program__name": (c_char_p, [c_void_p]),
@@ -203,6 +216,13 @@ def each(name: str, handle: int) -> list[int]:
         found.append(item)
         item = getattr(_lib, name)(handle, item)
     return found
+
+
+def btf_data(handle: int) -> bytes:
+    """The bytes of a `struct btf`."""
+    size = c_uint32()
+    data = pointer("BTF data", "btf__raw_data", handle, ctypes.byref(size))
+    return ctypes.string_at(data, size.value)
 
 
 def free(name: str, handle: int) -> None:

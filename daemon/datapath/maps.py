@@ -26,9 +26,11 @@ NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP}
 
 # enum bpf_map_type (include/uapi/linux/bpf.h).
 ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY = 2, 3, 5, 6
-LRU_PERCPU_HASH = 10
+LRU_HASH, LRU_PERCPU_HASH = 9, 10
+RINGBUF = 27
 ARRAYS = {ARRAY, PERCPU_ARRAY}
 PERCPU = {PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH}
+LRUS = {LRU_HASH, LRU_PERCPU_HASH}
 
 Buffer = ctypes.Array[ctypes.c_char]
 
@@ -51,6 +53,8 @@ class Map:
         self.value_size: int = info.value_size
         self.max_entries: int = info.max_entries
         self.flags: int = info.map_flags
+        self.btf_id: int = info.btf_id  # 0: the kernel knows no types
+        self.btf_types: tuple[int, int] = (info.btf_key_type_id, info.btf_value_type_id)
         self._cpus = 1
         self._stride = self.value_size  # bytes of a value as the kernel copies it
         if self.type in PERCPU:

@@ -93,7 +93,7 @@ class Applier:
                 troubles.setdefault(path, HostError(f"domain {domain}: {refusal.message}"))
         desired = compiled.packed
         self._renew_owners(before, desired)
-        self._execute(plan(desired, actual), actual)
+        self._perform(plan(desired, actual), actual, found)
         troubles |= self._open(wants, found, desired)
         self._settle(snapshot, namespaces)
         freed = tuple(sorted(before.keys() - endpoints_by_slot(desired).keys()))
@@ -162,6 +162,19 @@ class Applier:
         if bare:
             self._host.guard(bare)
         return made
+
+    def _perform(self, ops: list[Op], actual: Tables, found: dict[str, Found]) -> None:
+        """An older build hands over between making rows and taking superfluous ones away:
+        until then it may need these, and from then on this one needs those."""
+        writes = [at for at, op in enumerate(ops) if isinstance(op, Write)]
+        made = writes[-1] + 1 if writes else 0
+        self._execute(ops[:made], actual)
+        outdated = {path: device for path, device in found.items() if device.outdated}
+        if outdated or not self._settled:
+            self._host.switch([device.ifindex for device in outdated.values()])
+            for path, device in outdated.items():
+                found[path] = replace(device, outdated=False)
+        self._execute(ops[made:], actual)
 
     def _execute(self, ops: list[Op], actual: Tables) -> None:
         for op in ops:
@@ -297,7 +310,7 @@ def _difference(path: str, before: Found, now: Found | None) -> str:
         return f"device {before.name} of {path} was gone"
     if now.ifindex != before.ifindex:
         return f"device {before.name} of {path} was another one"
-    if not now.guarded:
+    if not now.guarded or now.outdated:
         return f"filter of {before.name} ({path}) was gone or not ours"
     if before.up and not now.up:
         return f"device {before.name} of {path} was down"

@@ -53,6 +53,7 @@ class Found:
     tap: bool = False
     peer_index: int = 0  # of a veth, in its own namespace
     made: bool = False  # by us, not adopted
+    outdated: bool = False  # guarded by an older build, which may read other maps
 
 
 class Host(Protocol):
@@ -70,6 +71,11 @@ class Host(Protocol):
         """Put our program on the ingress of devices, replacing any other of ours."""
         ...
 
+    def switch(self, ifindexes: Collection[int]) -> None:
+        """This build takes over from an older one on devices and on the underlay's:
+        established flows go on. The rows must be written."""
+        ...
+
     def open(self, pairs: Iterable[tuple[Want, Found]]) -> dict[str, HostError]:
         """Configure the inside, set MTUs, links up. Answers what failed."""
         ...
@@ -83,7 +89,10 @@ class Host(Protocol):
         ...
 
     def underlay(self, vtep: Address) -> int:
-        """Guard the device tunnels arrive at; its ifindex. Raises HostError."""
+        """Guard the device tunnels arrive at; its ifindex. Raises HostError.
+
+        If an older build guards it, that stays until `switch`.
+        """
         ...
 
     def check_underlay(self, vtep: Address) -> int:

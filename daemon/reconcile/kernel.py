@@ -45,6 +45,8 @@ class KernelHost:
         self._filters = Filters(self._netlink)
         self._namespaces = Namespaces(run_dir)
         self._underlay: Underlay | None = None
+        self._underlay_outdated = 0  # ifindex, while an older build's program is there
+        self._older = datapath.older  # ids of programs of builds that still may run
         self._merged: tuple[int, Address] | None = None
 
     def close(self) -> None:
@@ -54,13 +56,19 @@ class KernelHost:
 
     def survey(self, ifindexes: Collection[int] | None = None) -> dict[str, Found]:
         links = self._links.list_owned(self._node, ifindexes)
-        guarded = self._guarded([link.index for link in links.values()], FROM_ENDPOINT)
-        return {path: _found(link, link.index in guarded) for path, link in links.items()}
+        ours, older = self._guarded([link.index for link in links.values()], FROM_ENDPOINT)
+        return {
+            path: _found(link, link.index in ours | older, outdated=link.index in older)
+            for path, link in links.items()
+        }
 
-    def _guarded(self, indexes: Sequence[int], program: str) -> set[int]:
+    def _guarded(self, indexes: Sequence[int], program: str) -> tuple[set[int], set[int]]:
+        """Those with this build's program, and those with an older one's."""
         wanted = self._datapath.programs[program].id
         attached = self._filters.attached(indexes)
-        return {index for index, found in attached.items() if found.program_id == wanted}
+        ours = {index for index, found in attached.items() if found.program_id == wanted}
+        older = {index for index, found in attached.items() if found.program_id in self._older}
+        return ours, older
 
     def make(self, wants: Sequence[Want]) -> dict[str, Found | HostError]:
         made: dict[str, Found | HostError] = {}
@@ -128,6 +136,17 @@ class KernelHost:
         fd = self._datapath.programs[FROM_ENDPOINT].fd
         self._filters.attach(dict.fromkeys(ifindexes, fd), FROM_ENDPOINT)
 
+    def switch(self, ifindexes: Collection[int]) -> None:
+        carry = self._datapath.carry
+        carry.state()
+        carry.state()  # what changed during the first: soon done, so that little is left
+        self.guard(ifindexes)
+        if self._underlay_outdated:
+            program = self._datapath.programs[FROM_UNDERLAY]
+            self._filters.attach({self._underlay_outdated: program.fd}, FROM_UNDERLAY)
+            self._underlay_outdated = 0
+        carry.state(counters=False)  # flows of the moment between
+
     def open(self, pairs: Iterable[tuple[Want, Found]]) -> dict[str, HostError]:
         failed: dict[str, HostError] = {}
         ready: dict[int, str] = {}
@@ -184,7 +203,9 @@ class KernelHost:
         if found is None:
             where = f"device {self._underlay_name}" if self._underlay_name else "a device"
             raise HostError(f"no tunnels: {where} with the VTEP address {vtep} is not there")
-        if found.index not in self._guarded([found.index], FROM_UNDERLAY):
+        ours, older = self._guarded([found.index], FROM_UNDERLAY)
+        self._underlay_outdated = found.index if older else 0
+        if not ours | older:
             program = self._datapath.programs[FROM_UNDERLAY]
             self._filters.attach({found.index: program.fd}, FROM_UNDERLAY)
         self._merge_segments(found, vtep)
@@ -219,9 +240,10 @@ class KernelHost:
 
     def check_underlay(self, vtep: Address) -> int:
         found = self._find_underlay(vtep)
-        if found is None or found.index not in self._guarded([found.index], FROM_UNDERLAY):
+        if found is None:
             return 0
-        return found.index
+        ours, _ = self._guarded([found.index], FROM_UNDERLAY)
+        return found.index if ours else 0
 
     def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         hops = NextHops(self._netlink).resolve(nodes.values())
@@ -254,9 +276,14 @@ class KernelHost:
         self._datapath.maps[table].delete_many(keys)
 
     def forget(self, slots: Collection[int]) -> None:
-        self._datapath.maps["plum_ep_stat"].delete_many(Index(slot).pack() for slot in slots)
         drops = self._datapath.maps["plum_drop"]
-        drops.delete_many(key for key in drops.dump() if DropKey.unpack(key).slot in slots)
+        counters = {
+            "plum_ep_stat": [Index(slot).pack() for slot in slots],
+            "plum_drop": [key for key in drops.dump() if DropKey.unpack(key).slot in slots],
+        }
+        for table, keys in counters.items():
+            self._datapath.maps[table].delete_many(keys)
+            self._datapath.carry.forget(table, keys)
 
     def collect(self, slot: int | None = None) -> None:
         arguments = GcArgs(DROP_SLOT_NODE if slot is None else slot, 0, 0)
@@ -264,9 +291,10 @@ class KernelHost:
 
     def settle(self) -> None:
         self._datapath.retire()
+        self._older = frozenset()
 
 
-def _found(link: Link, guarded: bool) -> Found:
+def _found(link: Link, guarded: bool, *, outdated: bool = False) -> Found:
     return Found(
         name=link.name,
         ifindex=link.index,
@@ -277,4 +305,5 @@ def _found(link: Link, guarded: bool) -> Found:
         tap=link.tap,
         peer_index=link.peer_index,
         made=link.made,
+        outdated=outdated,
     )

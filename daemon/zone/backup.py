@@ -60,7 +60,7 @@ async def take(store: Store, version: str, clock: Clock = time.time) -> tuple[He
     for item in listing.items:
         if item.key == RESTORE:
             raise ZoneError(describe(Mark.model_validate_json(item.value)), HINT, code=CONFLICT)
-    items = [item for item in listing.items if _lasts(item)]
+    items = [item for item in listing.items if lasts(item)]
     zone = next((_zone_id(item.value) for item in items if item.key == IDENTITY), "")
     header = Header(
         zone=zone,
@@ -149,7 +149,7 @@ def _check_target(
         return
     if (item := present.get(RESTORE)) is not None:
         raise ZoneError(describe(Mark.model_validate_json(item.value)), HINT, code=CONFLICT)
-    held = [item for item in present.values() if _lasts(item) and item.key != IDENTITY]
+    held = [item for item in present.values() if lasts(item) and item.key != IDENTITY]
     if held:
         raise ZoneError(
             f"the store holds a zone already ({len(held)} keys)",
@@ -183,7 +183,7 @@ _GIVEN_ONCE = tuple(name for name in Counters.model_fields if name != "seq")
 
 
 def _difference(items: Sequence[Item], wanted: Mapping[str, bytes]) -> Writes:
-    present = {item.key: item.value for item in items if _lasts(item)}
+    present = {item.key: item.value for item in items if lasts(item)}
     writes: Writes = [Delete(key) for key in present if key not in wanted]
     writes += [Put(key, value) for key, value in wanted.items() if present.get(key) != value]
     return writes
@@ -232,7 +232,8 @@ def _taken_over() -> ZoneError:
     )
 
 
-def _lasts(item: Item) -> bool:
+def lasts(item: Item) -> bool:
+    """Whether it is of a zone's backup."""
     return not item.lease and not item.key.startswith(VOLATILE)
 
 

@@ -7,7 +7,7 @@ two changes at once cannot both take the last place.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
@@ -24,31 +24,35 @@ _NOTHING: Usage = dict.fromkeys(RESOURCES, 0)
 
 def used(
     domains: Mapping[str, DomainSpec],
-    endpoints: Mapping[str, EndpointSpec],
+    endpoints: Callable[[str], Iterable[EndpointSpec]],
     tenants: Container[str],
 ) -> dict[str, Usage]:
-    """What these tenants use, by name, of the specs by path."""
+    """What these tenants use, by name. `endpoints`: those of a domain, by its path."""
     count: defaultdict[str, Counter[str]] = defaultdict(lambda: Counter(_NOTHING))
     for path, spec in domains.items():
-        if (tenant := path.partition("/")[0]) in tenants:
-            own = count[tenant]
-            own["domains"] += 1
-            own["bridges"] += len(spec.bridges)
-            own["routers"] += len(spec.routers)
-            own["load_balancers"] += len(spec.load_balancers)
-            own["rules"] += sum(len(p.ingress) + len(p.egress) for p in spec.policies)
-    for path, endpoint in endpoints.items():
-        if (tenant := path.partition("/")[0]) in tenants:
-            count[tenant]["endpoints"] += 1
-            count[tenant]["flows"] += endpoint.flow_quota
+        tenant = path.partition("/")[0]
+        if tenant not in tenants:
+            continue
+        own = count[tenant]
+        own["domains"] += 1
+        own["bridges"] += len(spec.bridges)
+        own["routers"] += len(spec.routers)
+        own["load_balancers"] += len(spec.load_balancers)
+        own["rules"] += sum(len(p.ingress) + len(p.egress) for p in spec.policies)
+        for endpoint in endpoints(path):
+            own["endpoints"] += 1
+            own["flows"] += endpoint.flow_quota
     return dict(count)
 
 
 def used_now(snapshot: Snapshot, tenants: Container[str]) -> dict[str, Usage]:
     """The same of the objects of a snapshot."""
+    members: defaultdict[str, list[EndpointSpec]] = defaultdict(list)
+    for path, item in snapshot.endpoints.items():
+        if item.tenant in tenants:
+            members[path.rpartition("/")[0]].append(item.spec)
     domains = {path: item.spec for path, item in snapshot.domains.items()}
-    endpoints = {path: item.spec for path, item in snapshot.endpoints.items()}
-    return used(domains, endpoints, tenants)
+    return used(domains, lambda path: members.get(path, ()), tenants)
 
 
 def check_quotas(edit: Edit, problems: Problems) -> None:
@@ -63,7 +67,11 @@ def check_quotas(edit: Edit, problems: Problems) -> None:
     }
     if not limits:
         return
-    after = used(edit.domains, edit.endpoints, limits)
+
+    def endpoints(domain: str) -> Iterator[EndpointSpec]:
+        return (edit.endpoints[path] for path in edit.endpoints_by_domain.get(domain, ()))
+
+    after = used(edit.domains, endpoints, limits)
     over = [
         (tenant, name, limit)
         for tenant, limited in limits.items()

@@ -29,6 +29,7 @@ class Mark(BaseModel):
     actor: str
     started: str  # RFC 3339
     keys: int
+    moved_to: str = ""  # URL of the store the zone is in now
 
 
 def begins(batch: Batch) -> bool:
@@ -63,4 +64,9 @@ HINT = (
 
 
 def describe(mark: Mark) -> str:
+    if mark.moved_to:
+        return (
+            f"the zone has moved to {mark.moved_to} (by {mark.actor} at {mark.started}): "
+            "start every plumd with that --store"
+        )
     return f"the zone is being restored (begun by {mark.actor} at {mark.started})"

@@ -33,7 +33,7 @@ def status(
             ("Revision", str(answer.revision)),
             ("Exceptions", str(len(answer.exceptions))),
             ("Repairs", str(len(answer.repairs))),
-            ("Socket", client.socket_path),
+            ("Daemon", client.address),
         ]
     )
     for item in answer.exceptions:

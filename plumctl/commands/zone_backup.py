@@ -115,13 +115,13 @@ def restore(
         else:
             client = connect(socket)
             restored = client.restore(lines, replace=replace, other_zone=other_zone)
-    out.rows([restored], _RESTORED, whole=restored.document, name=lambda done: str(done.revision))
+    out.rows([restored], RESTORED, whole=restored.document, name=lambda done: str(done.revision))
     if wait and not store:
         applying.wait(client, restored.revision, timeout)
     output.suggest("plumctl get node")
 
 
-_RESTORED: Sequence[Column[Restored]] = (
+RESTORED: Sequence[Column[Restored]] = (
     Column("KEYS", lambda done: str(done.keys), right=True),
     Column("WRITTEN", lambda done: str(done.written), right=True),
     Column("DELETED", lambda done: str(done.deleted), right=True),

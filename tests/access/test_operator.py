@@ -96,6 +96,19 @@ async def test_nodes_are_shown_without_the_underlay(world: World) -> None:
         assert "192.0.2" in (await world.ask("viewer", "GET", target)).text
 
 
+async def test_a_trial_answers_an_operator_as_it_answers_the_administrator(world: World) -> None:
+    query = "source=acme/shop/web-1&target=acme/shop/web-2&protocol=tcp&port=80"
+    mine = await world.ask("tenant-operator", "GET", f"/v1/trial?{query}")
+    assert mine.status == 200
+    assert mine.body == (await world.ask("zone-admin", "GET", f"/v1/trial?{query}")).body
+    foreign = "source=acme/shop/web-1&protocol=tcp&port=80&target="
+    other = await world.ask(
+        "tenant-operator", "GET", f"/v1/trial?{foreign}zeta/shop-{SECRET}/{SECRET}-1"
+    )
+    nowhere = await world.ask("tenant-operator", "GET", f"/v1/trial?{foreign}zeta/none/none")
+    assert other.status == nowhere.status == 404
+
+
 async def test_a_comment_about_others_too_is_not_shown(world: World) -> None:
     mixed = (await world.ask("tenant-operator", "GET", "/v1/history/4")).body
     assert [change["path"] for change in mixed["changes"]] == ["acme/shop/web-2"]

@@ -18,20 +18,34 @@ SOURCE = Path(__file__).with_name("sample.bpf.c")
 Compile = Callable[..., Path]
 
 
-@pytest.fixture(scope="session")
-def compile_sample(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+def compiler(source: Path, folder: Path) -> Compile:
+    """Compiles `source` with the macros given, each time into another file."""
+
     def compile_with(*defines: str) -> Path:
-        out = tmp_path_factory.mktemp("bpf") / "sample.bpf.o"
+        out = folder / f"{len(list(folder.iterdir()))}.bpf.o"
         include = f"-I/usr/include/{platform.machine()}-linux-gnu"
         flags = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror", include]
-        defines = (
-            defines if any("ENTRIES" in d for d in defines) else (*defines, "-DENTRIES=131072")
-        )
-        command = ["clang", *flags, *defines, "-c", str(SOURCE), "-o", str(out)]
+        command = ["clang", *flags, *defines, "-c", str(source), "-o", str(out)]
         subprocess.run(command, check=True)
         return out
 
     return compile_with
+
+
+@pytest.fixture(scope="session")
+def compile_sample(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    compile_with = compiler(SOURCE, tmp_path_factory.mktemp("bpf"))
+
+    def compile_sized(*defines: str) -> Path:
+        sized = any("ENTRIES" in define for define in defines)
+        return compile_with(*defines, *([] if sized else ["-DENTRIES=131072"]))
+
+    return compile_sized
+
+
+@pytest.fixture(scope="session")
+def compile_carried(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    return compiler(SOURCE.with_name("carried.bpf.c"), tmp_path_factory.mktemp("bpf"))
 
 
 @pytest.fixture(scope="session")

@@ -325,6 +325,12 @@ class Arena:
             raise ArenaError(f"the operator does not answer in {timeout_s:g} s")
         return int(running.stdout.readline() or 0)
 
+    def ask_where(self, role: str) -> None:
+        """Have these clients write into their logs what they wait for."""
+        for worker in self.workers:
+            if worker.role == role and worker.running and worker.running.poll() is None:
+                worker.running.send_signal(signal.SIGUSR1)
+
     def watched(self) -> list[str]:
         return [ROOT, *(key_of(kind, f"{self.tenant}/") for kind in ("endpoint", "domain"))]
 

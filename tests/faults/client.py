@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import random
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -44,6 +45,7 @@ def main() -> None:
 
 
 async def _on_store(given: argparse.Namespace, record: Recorder, choose: random.Random) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _say_where)
     async with await open_store(given.store) as opened:
         store = planted(opened, given.bug)
         client = store_clients.StoreClient(store, record, choose)
@@ -57,6 +59,13 @@ async def _on_store(given: argparse.Namespace, record: Recorder, choose: random.
             async with asyncio.TaskGroup() as tasks:
                 for prefix in given.prefix:
                     tasks.create_task(store_clients.watch(store, record, prefix))
+
+
+def _say_where() -> None:
+    """Into the client's log: what each task waits for. Asked when a watcher hangs."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+        print(f"  {task.get_coro()!r}", file=sys.stderr, flush=True)
 
 
 def _end_with_input() -> None:

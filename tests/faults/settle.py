@@ -24,7 +24,11 @@ class Settler:
         self._arena = arena
         self._record = Recorder(arena.folder / "history-settle.jsonl", "settle")
         self._number = 0
-        self._tails = [_Tail(path) for path in sorted(arena.folder.glob("history-watch-*.jsonl"))]
+        self._tails = [
+            _Tail(arena.folder / f"history-{worker.name}.{worker.leg}.jsonl")
+            for worker in arena.workers
+            if worker.role == "watch"
+        ]
         self.slowest_s = 0.0
 
     def settle(self, healed_s: float) -> list[str]:
@@ -39,6 +43,8 @@ class Settler:
         deadline = time.monotonic() + CONVERGE_S + 1
         while time.monotonic() < deadline and not self._reached(marks):
             time.sleep(0.02)
+        if not self._reached(marks):
+            self._arena.ask_where("watch")
         self.slowest_s = max(self.slowest_s, time.monotonic() - healed_s)
         return problem
 
@@ -98,6 +104,7 @@ class _Tail:
     """How far a watcher has come, from the file it writes."""
 
     def __init__(self, path: Path) -> None:
+        path.touch()  # it may not have begun yet
         self._file = path.open("rb")
         self._rest = b""
         self._revisions: dict[str, int] = {}

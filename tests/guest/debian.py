@@ -66,27 +66,39 @@ def run_debian(commands: Sequence[str], timeout_s: float = 300) -> Report:
             return machine.wait(commands, timeout_s)
 
 
-def base_disk() -> Path:
-    image = CACHE / f"debian-12-{'-'.join(PACKAGES)}.ext4"
+def base_disk(packages: Sequence[str] = PACKAGES, size_mib: int = BASE_MIB) -> Path:
+    image = CACHE / f"debian-12-{'-'.join(packages)}.ext4"
     if not image.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             root, made = Path(scratch, "root"), Path(scratch, "image")
-            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
             done = subprocess.run(
                 [*command, SUITE, str(root), *mirror()],
                 capture_output=True,
                 text=True,
                 timeout=MAKE_TIMEOUT_S,
             )
+            unmount_below(root)
             if done.returncode:
                 raise RuntimeError(f"debootstrap failed: {done.stdout[-2000:]}{done.stderr}")
             shutil.rmtree(root / "var/cache/apt/archives")
+            # systemd's packaging puts an ACL on it, which mke2fs cannot copy.
+            shutil.rmtree(root / "var/log/journal", ignore_errors=True)
             # What lies in /opt/site is found without a variable, as an installed package is.
             (root / "usr/local/lib/python3.11/dist-packages/plum.pth").write_text("/opt/site\n")
-            make_image(root, made, BASE_MIB)
+            make_image(root, made, size_mib)
             publish(made, image)
     return image
+
+
+def unmount_below(root: Path) -> None:
+    """debootstrap leaves /proc mounted for some packages: it must neither be copied into an
+    image nor be walked through when the folder is deleted."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        place = Path(line.split()[4])
+        if place.is_relative_to(root):
+            subprocess.run(["umount", str(place)], check=True)
 
 
 def mirror() -> list[str]:

@@ -1,4 +1,4 @@
-"""The unit, as systemd reads it. `make test-deb` runs it."""
+"""The unit, as systemd reads it."""
 
 from __future__ import annotations
 

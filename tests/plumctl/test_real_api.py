@@ -189,3 +189,13 @@ def test_a_node_is_drained_and_removed(plumctl: Any) -> None:
     assert removed.code == 0, removed.err
     assert plumctl("get", "node", "-o", "name").lines == ["n1", "n3"]
     assert plumctl("node", "drain", "n2").code == 4
+
+
+def test_a_zone_moves_to_another_store(plumctl: Any, tmp_path: Path) -> None:
+    plumctl("apply", "-f", "-", stdin=NODES)
+    old, new = f"sqlite://{tmp_path}/zone.db", f"sqlite://{tmp_path}/new.db"
+    moved = plumctl("zone", "migrate", old, new)
+    assert moved.code == 0, moved.err
+    refused = plumctl("apply", "-f", "-", stdin="kind: tenant\nname: late\n")
+    assert (refused.code, f"has moved to {new}" in refused.err) == (6, True)
+    assert plumctl("zone", "migrate", old, f"sqlite://{tmp_path}/third.db").code == 6

@@ -40,6 +40,8 @@ class FakeHost:
     refreshed: list[Mapping[int, Address]] = field(default_factory=list)
     unresolved: set[int] = field(default_factory=set)
     settled: int = 0
+    switched: list[int] = field(default_factory=list)
+    needed: Tables = field(default_factory=dict)  # rows an older build refers to
     _next: int = 100
 
     def _call(self) -> None:
@@ -86,6 +88,16 @@ class FakeHost:
         for path, device in self.devices.items():
             if device.ifindex in ifindexes:
                 self.devices[path] = replace(device, guarded=True)
+
+    def switch(self, ifindexes: Collection[int]) -> None:
+        self._call()
+        for table, rows in self.needed.items():
+            assert rows.items() <= self.tables[table].items(), "taken from an older build"
+        for path, device in self.devices.items():
+            if device.outdated and device.ifindex in ifindexes:
+                assert ep_key(device.ifindex) in self.tables[EP], "switched before programmed"
+                self.devices[path] = replace(device, outdated=False)
+                self.switched.append(device.ifindex)
 
     def open(self, pairs: Iterable[tuple[Want, Found]]) -> dict[str, HostError]:
         self._call()

@@ -314,6 +314,21 @@ def test_only_devices_that_were_heard_of_are_looked_at() -> None:
     assert applier.verify() == []
 
 
+def test_an_older_build_hands_over_between_new_rows_and_the_end_of_the_old() -> None:
+    host = FakeHost()
+    old = domain(policies=[{"name": "p", "ingress": [{"name": "a", "protocol": "tcp"}]}])
+    Applier(host, "n1").apply(zone(endpoint("web-1", 5), domains=(old,)))
+    device = host.devices[WEB1]
+    host.devices[WEB1] = replace(device, outdated=True)
+    host.needed = {t: dict(host.tables[t]) for t in ("plum_verdict", "plum_span")}
+    assert all(host.needed.values())
+    applier = Applier(host, "n1")
+    applier.apply(zone(endpoint("web-1", 5)))
+    assert host.switched == [device.ifindex]
+    assert not host.tables["plum_verdict"]
+    assert (host.settled, applier.verify()) == (2, [])
+
+
 def test_a_deleted_device_is_made_again() -> None:
     host = FakeHost()
     applier = Applier(host, "n1")
