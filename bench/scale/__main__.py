@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from bench.result import RESULTS, Measurement, at_most, markdown, write
 from bench.run import EXIT_BAR_MISSED, EXIT_NOT_MEASURED
 from bench.scale.plot import plot
 from bench.scale.process import ProcessFailed
-from bench.scale.simulation import Outcome, simulate
+from bench.scale.server import server
+from bench.scale.simulation import Outcome, Phase, simulate
 from bench.scale.size import FULL, QUICK
 from bench.stats import percentile
 from daemon.store.interface import StoreError
@@ -39,7 +40,8 @@ def measurements(outcome: Outcome) -> list[Measurement]:
                 (asked,),
                 ADD_BAR if last else None,
                 f"{percentile(one.delays.asked, 50):.0f} ms in the median; once the store has "
-                f"it p99 is {written:.0f} ms; director, store and agents share the CPUs below",
+                f"it p99 is {written:.0f} ms; director, store and agents share the CPUs below, "
+                f"of which they need {_cpus(one, outcome.size.rate):.2g}, and whatever else ran",
             ),
             Measurement(f"{name}: written to compiled, p99", "ms", (written,)),
             Measurement(f"{name}: one compilation, p99", "ms", (percentile(one.compile_ms, 99),)),
@@ -48,8 +50,12 @@ def measurements(outcome: Outcome) -> list[Measurement]:
                 f"{name}: director, keys and values of a change", "KiB", (one.director_kib,)
             ),
             Measurement(f"{name}: all agents, CPU of a change", "ms", (one.agents_cpu_ms,)),
-            Measurement(f"{name}: sent to all agents, a change", "KiB", (one.agents_kib,)),
-            Measurement(f"{name}: all start at once, until the last is ready", "s", (one.start_s,)),
+            Measurement(
+                f"{name}: keys and values sent to all agents, a change", "KiB", (one.agents_kib,)
+            ),
+            Measurement(f"{name}: store, CPU of a change", "ms", (one.server_cpu_ms,)),
+            Measurement(f"{name}: store, sent for a change", "KiB", (one.server_kib,)),
+            Measurement(f"{name}: all start, until the last is ready", "s", (one.start_s,)),
             Measurement(
                 f"{name}: reads under way at once while they start", "", (one.start.at_once,)
             ),
@@ -76,7 +82,26 @@ def measurements(outcome: Outcome) -> list[Measurement]:
             Measurement(f"{name}: compile", "s", (outcome.cold.compile_s,), COLD_BAR),
             Measurement(f"{name}: listed, decoded and compiled", "s", (outcome.cold.ready_s,)),
         ]
+    if outcome.restart:
+        again = outcome.restart
+        name = f"store back after {again.away_s:g} s, {again.agents:,} agents"
+        rows += [
+            Measurement(
+                f"{name}: agents that list their part again", "", (again.listings,), at_most(0)
+            ),
+            Measurement(f"{name}: reads under way at once", "", (again.peak.at_once,)),
+            Measurement(
+                f"{name}: read in the busiest tenth of a second", "MiB/s", (again.peak.mib_per_s,)
+            ),
+            Measurement(f"{name}: longest add to compiled", "s", (again.again_s,)),
+        ]
     return rows
+
+
+def _cpus(phase: Phase, rate: float) -> float:
+    """What a steady rate of changes needs."""
+    every = (phase.director_cpu_ms, phase.agents_cpu_ms, phase.server_cpu_ms)
+    return sum(every) * rate / 1000
 
 
 def panels(outcome: Outcome) -> dict[str, dict[int, float]]:
@@ -94,8 +119,8 @@ async def run(url: str | None, *, quick: bool) -> Outcome:
     async with asyncio.timeout(LIMIT_S):
         if url is not None:
             return await simulate(url, size)
-        with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
-            return await simulate(f"sqlite://{folder}/zone.db", size)
+        with server() as own:
+            return await simulate(own.url, size, own)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,8 +128,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a small zone, half a minute, nothing is kept"
     )
-    parser.add_argument("--store", help="URL of an empty store; default: a new SQLite file")
+    parser.add_argument("--store", help="URL of an empty store; default: an etcd member of its own")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     name = "scale-quick" if chosen.quick else "scale"
     try:
         outcome = asyncio.run(run(chosen.store, quick=chosen.quick))

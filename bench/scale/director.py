@@ -19,7 +19,7 @@ from bench.scale.process import Request, serve
 from bench.scale.size import Size
 from daemon.model.manifest import read_manifests
 from daemon.model.object import Endpoint, Object, ref_of
-from daemon.store.interface import Put, Store
+from daemon.store.interface import Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply
 from daemon.zone.keys import PLACED, ZONE, object_key
@@ -28,6 +28,7 @@ from daemon.zone.read import encode, read_current
 
 #: Writes of one transaction while the zone is filled; etcd takes 128 by default.
 CHUNK = 100
+RETRY_S = 0.05
 
 
 async def fill(store: Store, items: Iterable[Object]) -> int:
@@ -94,8 +95,12 @@ class Director:
         hosts = size.hosts(owner)
         on = hosts[self._added % len(hosts)]
         manifest = zone.addition(owner, f"x{self._added}", on, self._added)
-        result = await apply(self._store, read_manifests([manifest]), actor="bench")
-        return result.revision
+        while True:
+            try:
+                result = await apply(self._store, read_manifests([manifest]), actor="bench")
+                return result.revision
+            except StoreError:  # it was restarted; applying twice is applying once
+                await asyncio.sleep(RETRY_S)
 
 
 async def main(url: str) -> None:

@@ -66,7 +66,7 @@ async def started(module: str, *arguments: str) -> AsyncIterator[Process]:
         assert process.stdin
         process.stdin.close()  # it ends by itself
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(3):
                 await process.wait()
         except TimeoutError:
             process.kill()

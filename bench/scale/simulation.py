@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from bench.scale.figures import Compiled, Delays, Peak, delays, peak
+from bench.scale.figures import Change, Compiled, Delays, Peak, delays, peak
 from bench.scale.process import Process, ProcessFailed, started
+from bench.scale.server import Server
 from bench.scale.size import Size
 
 #: How long the agents get for what is still on its way when the last change is written.
 SETTLE_S = 10.0
+AWAY_S = 2.0  # how long the store stays dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,9 @@ class Phase:
     director_kib: float  # a change
     agents_cpu_ms: float  # a change, all agents together
     agents_kib: float  # a change, all agents together
-    start: Peak  # all agents listing at once, when they start
+    server_cpu_ms: float  # a change; 0 where the store is no server
+    server_kib: float  # it sent, a change
+    start: Peak  # while all agents start
     start_s: float
 
 
@@ -42,11 +47,23 @@ class Cold:
     compile_s: float  # CPU of the compilation alone
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The store was killed and came back, all agents running."""
+
+    agents: int
+    away_s: float
+    peak: Peak
+    again_s: float  # longest a change took that was asked for after its return
+    listings: int  # agents that listed all of their part again
+
+
 @dataclass(slots=True)
 class Outcome:
     size: Size
     phases: list[Phase] = field(default_factory=list)
     cold: Cold | None = None
+    restart: Restart | None = None
 
 
 class Crowd:
@@ -82,15 +99,20 @@ async def crowd(url: str, first: int, last: int, processes: int) -> AsyncIterato
         yield agents
 
 
-async def simulate(url: str, size: Size) -> Outcome:
-    """Fill the store at `url` and measure. Raises ProcessFailed, StoreError."""
+async def simulate(url: str, size: Size, server: Server | None = None) -> Outcome:
+    """Fill the store at `url` and measure. `server`: the one behind it, if it is ours.
+
+    Raises ProcessFailed.
+    """
     outcome = Outcome(size)
     async with started("bench.scale.director", url) as director:
         keys = await director.ask(do="fill", size=asdict(size))
         say(f"{size.total:,} endpoints in {size.domains} domains: {keys:,} keys")
         for agents in size.agents:
             async with crowd(url, 1, agents, size.processes) as running:
-                outcome.phases.append(await _phase(director, running, size, agents))
+                outcome.phases.append(await _phase(director, running, size, agents, server))
+                if server is not None and agents == size.agents[-1]:
+                    outcome.restart = await _restart(director, running, size, server)
             say(
                 f"{agents} agents: {outcome.phases[-1].director_cpu_ms:.0f} ms of director a change"
             )
@@ -102,23 +124,15 @@ async def simulate(url: str, size: Size) -> Outcome:
     return outcome
 
 
-async def _phase(director: Process, running: Crowd, size: Size, agents: int) -> Phase:
+async def _phase(
+    director: Process, running: Crowd, size: Size, agents: int, server: Server | None
+) -> Phase:
     before = await running.report()
+    server_before = (server.cpu_s(), server.sent_bytes()) if server else (0.0, 0.0)
     answer = await director.ask(do="change", size=asdict(size), agents=agents, changes=size.changes)
     changes = answer["done"]
-    compiled: dict[str, list[Compiled]] = {}
-    deadline = asyncio.get_running_loop().time() + SETTLE_S
-    while True:
-        after = await running.report()
-        for report in after:
-            for node, some in report["compiled"].items():
-                compiled.setdefault(node, []).extend(some)
-        found = delays(changes, compiled)
-        if not found.missing or asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(0.2)
-    if found.missing:
-        raise ProcessFailed(f"{found.missing} changes never reached all of {agents} agents")
+    after, compiled, found = await _arrived(running, changes)
+    server_after = (server.cpu_s(), server.sent_bytes()) if server else (0.0, 0.0)
     first = changes[0][0]
     costs = [1000 * one[2] for some in compiled.values() for one in some if one[0] >= first]
     count = len(changes)
@@ -134,8 +148,50 @@ async def _phase(director: Process, running: Crowd, size: Size, agents: int) -> 
         director_kib=answer["bytes"] / count / 1024,
         agents_cpu_ms=1000 * gained["cpu_s"] / count,
         agents_kib=gained["watched"] / count / 1024,
+        server_cpu_ms=1000 * (server_after[0] - server_before[0]) / count,
+        server_kib=(server_after[1] - server_before[1]) / count / 1024,
         start=peak([read for report in before for read in report["reads"]]),
         start_s=running.start_s,
+    )
+
+
+async def _arrived(
+    running: Crowd, changes: Sequence[Change]
+) -> tuple[list[dict[str, Any]], dict[str, list[Compiled]], Delays]:
+    """Wait until every node concerned has compiled every change: the last reports, what
+    was compiled meanwhile, and when. Raises ProcessFailed."""
+    compiled: dict[str, list[Compiled]] = {}
+    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    while True:
+        reports = await running.report()
+        for report in reports:
+            for node, some in report["compiled"].items():
+                compiled.setdefault(node, []).extend(some)
+        found = delays(changes, compiled)
+        if not found.missing:
+            return reports, compiled, found
+        if asyncio.get_running_loop().time() > deadline:
+            raise ProcessFailed(f"{found.missing} changes never reached everybody concerned")
+        await asyncio.sleep(0.2)
+
+
+async def _restart(director: Process, running: Crowd, size: Size, server: Server) -> Restart:
+    """Kill the store, start it again, and see how hard everybody comes back at it."""
+    before = await running.report()
+    server.kill()
+    await asyncio.sleep(AWAY_S)
+    await asyncio.to_thread(server.start)
+    back = time.monotonic()
+    request = {"size": asdict(size), "agents": size.agents[-1], "changes": size.blocks}
+    answer = await director.ask(do="change", **request)
+    after, _, found = await _arrived(running, answer["done"])
+    reads = [read for report in after for read in report["reads"]]
+    return Restart(
+        agents=size.agents[-1],
+        away_s=AWAY_S,
+        peak=peak([read for read in reads if read[1] >= back]),
+        again_s=max(found.asked) / 1000,
+        listings=sum(one["listings"] for one in after) - sum(one["listings"] for one in before),
     )
 
 

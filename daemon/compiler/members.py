@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from daemon.model.difference import difference
 from daemon.model.object import Endpoint
 
 #: By path: an endpoint before and after; None: not there.
@@ -27,17 +28,11 @@ class Members:
             return {}
         self._endpoints = endpoints
         changed: dict[str, Changed] = {}
-        same = 0
-        for path, endpoint in endpoints.items():
-            old = before.get(path)
-            if old is endpoint:
-                same += 1
-                continue
-            same += old is not None
-            self._put(changed, path, old, endpoint)
-        if same != len(before):
-            for path in before.keys() - endpoints.keys():
-                self._put(changed, path, before[path], None)
+        fresh, gone = difference(before, endpoints)
+        for path in fresh:
+            self._put(changed, path, before.get(path), endpoints[path])
+        for path in gone:
+            self._put(changed, path, before[path], None)
         return changed
 
     def _put(

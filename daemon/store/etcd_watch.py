@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
@@ -96,7 +97,7 @@ class Watcher:
                     raise
             self.stop()
             await self._client.leave(self._channel)
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))  # not all nodes at once
 
     def _may_go_on(self) -> None:
         if self._client.closed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from daemon.model.difference import difference
 from daemon.model.endpoint import EndpointSpec
 from daemon.model.object import Endpoint
 
@@ -63,11 +64,7 @@ def domain_of(path: str) -> str:
 
 
 def _advance(old: Index, endpoints: Mapping[str, Endpoint]) -> Index:
-    before = old.endpoints
-    changed = [path for path, item in endpoints.items() if before.get(path) is not item]
-    gone: list[str] = []
-    if len(before) + sum(path not in before for path in changed) != len(endpoints):
-        gone = [path for path in before if path not in endpoints]
+    changed, gone = difference(old.endpoints, endpoints)
     specs = dict(old.specs)
     domains: dict[str, tuple[str | None, str | None]] = {}
     nodes: dict[str, tuple[str | None, str | None]] = {}

@@ -209,7 +209,7 @@ async def test_a_broken_watch_goes_on_where_it_was_without_listing_again(store: 
         flaky.lists.clear()
         flaky.breaks.clear()
         await one.state(part(await read_snapshot(store), "n1"))
-        assert set(flaky.lists) == {"/plum/placement/n1/"}
+        assert set(flaky.lists) <= {"/plum/placement/n1/"}
         assert one.follower.listings == 1
 
 
