@@ -65,7 +65,7 @@ class Node:
             self.process = subprocess.Popen(
                 self.arguments(), stdout=log, stderr=log, env=environment
             )
-        self.until(lambda: self.ask("GET", "/v1/status"), "the API")
+        self.until(lambda: self.ask("GET", "/v1/status"), "the API", 30)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
