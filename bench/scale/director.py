@@ -22,7 +22,7 @@ from daemon.model.object import Endpoint, Object, ref_of
 from daemon.store.interface import Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply
-from daemon.zone.keys import PLACED, ZONE, object_key
+from daemon.zone.keys import ZONE, object_key
 from daemon.zone.placement import placement_of
 from daemon.zone.read import encode, read_current
 
@@ -59,7 +59,7 @@ class Director:
                 count = await fill(self._store, zone.fixtures(size))
                 count += await fill(self._store, zone.endpoints(size))
                 counters = zone.counters(size).model_dump_json().encode()
-                await self._store.commit([], [Put(ZONE, counters), Put(PLACED, b"")])
+                await self._store.commit([], [Put(ZONE, counters)])
                 await read_current(self._store)
                 return count
             case "cold":

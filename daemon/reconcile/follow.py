@@ -12,7 +12,6 @@ from typing import cast
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, CompactedError, Store, StoreError
 from daemon.zone.keys import placement_prefix
-from daemon.zone.placement import complete_placements
 from daemon.zone.read import ForeignObjectError
 from daemon.zone.restoring import begins, until_restored
 from daemon.zone.scope import Scoped, enter, read_base
@@ -102,7 +101,6 @@ class Follower:
             log.warning("the store went back, listing again", extra={"step": "watch"})
         while await until_restored(self._store):
             pass
-        await complete_placements(self._store)
         self.listings += 1
         return await read_base(self._store, self._node)
 

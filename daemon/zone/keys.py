@@ -33,8 +33,6 @@ RESTORE = f"{ROOT}restore"
 #: `placement/N/T/D` is there while node N hosts endpoints of domain T/D: how a node
 #: knows which domains to follow without following the whole zone.
 PLACEMENT = f"{ROOT}placement/"
-#: There once every endpoint has its placement key; zones of older builds had none.
-PLACED = f"{ROOT}alloc/placed"
 #: Watch these for the objects of the model.
 OBJECT_PREFIXES = tuple(f"{ROOT}{kind}/" for kind in Kind)
 

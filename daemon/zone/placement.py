@@ -6,13 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from daemon.model.object import Endpoint, Object
 from daemon.model.snapshot import Snapshot
-from daemon.store.interface import Compare, Delete, Put, Store
-from daemon.zone.keys import PLACED, PLACEMENT, ZONE, placement_key
+from daemon.store.interface import Delete, Put
+from daemon.zone.keys import placement_key
 from daemon.zone.plan import Change
-from daemon.zone.read import read_current
-
-#: Keys one transaction of `complete_placements` writes; etcd takes 128 by default.
-CHUNK = 100
 
 
 def placement_of(endpoint: Endpoint) -> str:
@@ -47,19 +43,3 @@ def placement_writes(before: Snapshot, changes: Sequence[Change]) -> list[Put | 
 
 def _place(item: Object | None) -> set[str]:
     return {placement_of(item)} if isinstance(item, Endpoint) else set()
-
-
-async def complete_placements(store: Store) -> None:
-    """Give every endpoint its placement key, once in the life of a zone.
-
-    A zone written before there were such keys has none, and a node that believed that
-    would drop all it hosts. Each step is written only to the zone it was worked out
-    for. Raises StoreError.
-    """
-    while await store.get(PLACED) is None:
-        zone, snapshot = await read_current(store)
-        wanted = placements(snapshot.endpoints.values())
-        held = {item.key for item in (await store.list(PLACEMENT)).items}
-        missing = sorted(wanted - held)[:CHUNK]
-        writes = [Put(key, b"") for key in missing or [PLACED]]
-        await store.commit([Compare(ZONE, zone.mod_revision if zone else 0)], writes)

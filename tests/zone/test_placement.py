@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.model.manifest import parse_manifests
 from daemon.model.object import Kind, Ref
-from daemon.store.interface import Delete, Store
+from daemon.store.interface import Store
 from daemon.store.open import open_store
 from daemon.zone.apply import apply, delete
 from daemon.zone.errors import ZoneError
 from daemon.zone.history import rollback
 from daemon.zone.keys import PLACEMENT
-from daemon.zone.placement import complete_placements, placements
+from daemon.zone.placement import placements
 from daemon.zone.read import read_snapshot
 
 ZONE = """
@@ -85,17 +84,3 @@ def test_placements_follow_the_endpoints_of_concurrent_writers(
                 assert await held(store) == placements(snapshot.endpoints.values())
 
     asyncio.run(run())
-
-
-async def test_a_zone_of_an_older_build_is_completed_once(tmp_path: Path) -> None:
-    async with await open_store(f"sqlite://{tmp_path}/zone.db") as store:
-        await apply(store, parse_manifests(ZONE), actor="test")
-        await take(store, [("a", "d", "n1"), ("b", "d2", "n2")])
-        right = await held(store)
-        assert len(right) == 2
-        await store.commit([], [Delete(key) for key in right])
-        await complete_placements(store)
-        assert await held(store) == right
-        done = (await store.list("")).revision
-        await complete_placements(store)
-        assert (await store.list("")).revision == done
