@@ -659,7 +659,7 @@ _plumctl() {
         'rollback:Go back to how it was at a revision.'
         'endpoint:Create and delete endpoints.'
         'node:Empty nodes and take them out of the zone.'
-        'zone:Back the zone up and restore it.'
+        'zone:Back the zone up, restore it, move it.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'
         'policy:Ask the policies what they would do.'
