@@ -27,6 +27,7 @@ _plumctl() {
                 "endpoint delete") verb="endpoint delete" ;;
                 "node token") verb="node token" ;;
                 "node join") verb="node join" ;;
+                "node add") verb="node add" ;;
                 "node rotate") verb="node rotate" ;;
                 "node cordon") verb="node cordon" ;;
                 "node uncordon") verb="node uncordon" ;;
@@ -76,7 +77,7 @@ _plumctl() {
     elif [[ -z $verb ]]; then
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
-            "node ") _plumctl_words "token join rotate cordon uncordon drain remove" ;;
+            "node ") _plumctl_words "token join add rotate cordon uncordon drain remove" ;;
             "zone ") _plumctl_words "init show backup restore migrate" ;;
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
@@ -186,6 +187,16 @@ _plumctl_flag() {
         "node join:--underlay-mtu") expect='-' ;;
         "node join:--state-dir") expect='-' ;;
         "node join:-o" | "node join:--output") expect='=FORMAT' ;;
+        "node add:--vtep") expect='-' ;;
+        "node add:--name") expect='$kind' ;;
+        "node add:--role") expect='=ROLE' ;;
+        "node add:--package") expect='@file' ;;
+        "node add:--user") expect='-' ;;
+        "node add:--port") expect='-' ;;
+        "node add:--key") expect='@file' ;;
+        "node add:--host-key") expect='-' ;;
+        "node add:--timeout") expect='-' ;;
+        "node add:--socket") expect='@file' ;;
         "node rotate:--socket") expect='@file' ;;
         "node cordon:-o" | "node cordon:--output") expect='=FORMAT' ;;
         "node cordon:--socket") expect='@file' ;;
@@ -297,6 +308,7 @@ _plumctl_flags() {
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "node token") flags="--role --vtep --ttl --again -o --output --socket --help -h" ;;
         "node join") flags="--vtep --underlay-mtu --again --state-dir -o --output --help -h" ;;
+        "node add") flags="--vtep --name --role --package --user --port --key --host-key --timeout --socket --help -h" ;;
         "node rotate") flags="--all --socket --help -h" ;;
         "node cordon") flags="-o --output --no-headers --socket --help -h" ;;
         "node uncordon") flags="-o --output --no-headers --socket --help -h" ;;
@@ -344,6 +356,7 @@ _plumctl_places() {
         "endpoint delete") places='endpoint' ;;
         "node token") places='-' ;;
         "node join") places='-' ;;
+        "node add") places='-' ;;
         "node rotate") places='node' ;;
         "node cordon") places='node' ;;
         "node uncordon") places='node' ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --label --limit --mac --mtu --netns --node --nodes --object --out --outcome --output --port --protocol --role --server --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --host-key --key --label --limit --mac --mtu --name --netns --node --nodes --object --out --outcome --output --package --port --protocol --role --server --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -70,6 +70,7 @@ complete -c plumctl -n '__plumctl_only endpoint' -f -a create -d 'Create an endp
 complete -c plumctl -n '__plumctl_only endpoint' -f -a delete -d 'Delete endpoints: all that are named, or none when one is refused.'
 complete -c plumctl -n '__plumctl_only node' -f -a token -d 'Make a join token for a machine. Good once, and this is the only time it is shown.'
 complete -c plumctl -n '__plumctl_only node' -f -a join -d 'Make this machine a node of a zone. Its private key is made here and stays here.'
+complete -c plumctl -n '__plumctl_only node' -f -a add -d 'Make a Debian machine a node of this zone, over SSH.'
 complete -c plumctl -n '__plumctl_only node' -f -a rotate -d 'Give nodes a new key and certificate now. Open connections and packets do not notice.'
 complete -c plumctl -n '__plumctl_only node' -f -a cordon -d 'Place no new endpoints on a node. Those that are there stay and work.'
 complete -c plumctl -n '__plumctl_only node' -f -a uncordon -d 'Let endpoints be placed on a node again.'
@@ -197,6 +198,17 @@ complete -c plumctl -n '__plumctl_at node join' -l again -d 'In place of the zon
 complete -c plumctl -n '__plumctl_at node join' -l state-dir -r -f -d 'As plumd is given it.'
 complete -c plumctl -n '__plumctl_at node join' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at node join' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at node add' -l vtep -r -f -d 'Its address on the underlay.'
+complete -c plumctl -n '__plumctl_at node add' -l name -r -f -a '(__plumctl_named)' -d 'In the zone (default: HOST up to a dot).'
+complete -c plumctl -n '__plumctl_at node add' -l role -r -f -a 'viewer tenant-operator zone-admin' -d 'director, edge or gateway; may be repeated.'
+complete -c plumctl -n '__plumctl_at node add' -l package -r -F -d 'The Debian package; may be left out where it is installed.'
+complete -c plumctl -n '__plumctl_at node add' -l user -r -f -d 'For SSH; not root: sudo -n must work.'
+complete -c plumctl -n '__plumctl_at node add' -l port -r -f -d ''
+complete -c plumctl -n '__plumctl_at node add' -l key -r -F -d 'Private key (default: the agent\'s).'
+complete -c plumctl -n '__plumctl_at node add' -l host-key -r -f -d 'Fingerprint of the host\'s key (default: known_hosts must have it).'
+complete -c plumctl -n '__plumctl_at node add' -l timeout -r -f -d 'For its first report.'
+complete -c plumctl -n '__plumctl_at node add' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at node add' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at node rotate' -l all -d 'Every node, one after the other.'
 complete -c plumctl -n '__plumctl_at node rotate' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at node rotate' -l help -s h -d 'Show this message and exit.'

@@ -221,6 +221,23 @@ _plumctl_node_join() {
         '1:argument:'
 }
 
+_plumctl_node_add() {
+    _arguments -s \
+        '--vtep[Its address on the underlay.]:value:' \
+        '--name[In the zone (default\\: HOST up to a dot).]:value:_plumctl_named' \
+        '*--role[director, edge or gateway; may be repeated.]:value:(viewer tenant-operator zone-admin)' \
+        '*--package[The Debian package; may be left out where it is installed.]:value:_files' \
+        '--user[For SSH; not root\\: sudo -n must work.]:value:' \
+        '--port[]:value:' \
+        '*--key[Private key (default\\: the agent'\''s).]:value:_files' \
+        '--host-key[Fingerprint of the host'\''s key (default\\: known_hosts must have it).]:value:' \
+        '--timeout[For its first report.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
 _plumctl_node_rotate() {
     _arguments -s \
         '--all[Every node, one after the other.]' \
@@ -607,6 +624,7 @@ _plumctl_node() {
     commands=(
         'token:Make a join token for a machine. Good once, and this is the only time it is shown.'
         'join:Make this machine a node of a zone. Its private key is made here and stays here.'
+        'add:Make a Debian machine a node of this zone, over SSH.'
         'rotate:Give nodes a new key and certificate now. Open connections and packets do not notice.'
         'cordon:Place no new endpoints on a node. Those that are there stay and work.'
         'uncordon:Let endpoints be placed on a node again.'
