@@ -95,7 +95,7 @@ def test_wide_adds_mac_reason_and_counters(plumctl: Any, shop: Any) -> None:
 
 def test_headings_can_be_left_out(plumctl: Any, shop: Any) -> None:
     assert plumctl("get", "no", "--no-headers").lines == [
-        "n1   192.0.2.1   1500   edge   no   programmed"
+        "n1   192.0.2.1   1500   edge   no   -   programmed   -"
     ]
 
 
