@@ -54,7 +54,10 @@ class Authority:
         """A certificate for a node's key: server and client. Never outlives the authority's."""
         end = min(now + life_s, self.certificate.not_valid_after_utc.timestamp())
         if end <= now:
-            raise TrustError("the zone's authority has expired", "make a zone anew and restore a backup into it (KNOWN_ISSUES.md)")
+            raise TrustError(
+                "the zone's authority has expired",
+                "make a zone anew and restore a backup into it (KNOWN_ISSUES.md)",
+            )
         names = x509.SubjectAlternativeName(
             [x509.DNSName(node), x509.UniformResourceIdentifier(node_uri(zone_id, node))]
         )
