@@ -176,7 +176,7 @@ async def _run(
     log.info("plumd started", extra={"step": "start", "object": reconciler.node})
     notify("READY=1")
     try:
-        await asyncio.wait([stopping, *tasks[:2]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, *tasks[:3]], return_when=asyncio.FIRST_COMPLETED)
     finally:
         notify("STOPPING=1")
         log.info("plumd stops, the datapath goes on", extra={"step": "stop"})

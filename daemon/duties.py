@@ -64,7 +64,7 @@ class Duties:
         standing: asyncio.Task[None] | None = None
         try:
             while True:
-                if self._is_director() and standing is None:
+                if self._is_director() and (standing is None or standing.done()):
                     standing = asyncio.create_task(
                         lead(self._store, "liveness", self._reconciler.node, self._liveness)
                     )

@@ -57,7 +57,7 @@ class Prober:
             self._close()
 
     def states(self) -> dict[str, PeerState]:
-        now = time.time()
+        now = time.monotonic()
         for window in self._windows.values():
             window.expire(now)
         return {name: window.state() for name, window in sorted(self._windows.items())}
@@ -109,7 +109,7 @@ class Prober:
 
     def _ask(self, name: str, address: Address) -> None:
         window = self._windows.setdefault(name, Window())
-        now = time.time()
+        now = time.monotonic()
         window.expire(now)
         self._sequence += 1
         window.sent(self._sequence, now)
@@ -123,7 +123,7 @@ class Prober:
         with suppress(BlockingIOError, ConnectionError):
             while True:
                 data, extra, _, source = self._socket.recvmsg(128, 64)
-                self._take(data, source[0], _received_at(extra))
+                self._take(data, source[0], time.monotonic() - _waited_s(extra))
 
     def _take(self, data: bytes, source: str, now: float) -> None:
         if len(data) != len(_HEAD) + _BODY.size or not data.startswith(_HEAD):
@@ -134,10 +134,14 @@ class Prober:
             self._windows[name].answered(sequence, now)
 
 
-def _received_at(extra: list[tuple[int, int, bytes]]) -> float:
-    """The kernel's time of a message, by the wall clock as `time.time`."""
+def _waited_s(extra: list[tuple[int, int, bytes]]) -> float:
+    """How long the message lay in the socket, by the kernel's stamp.
+
+    The stamp is of the wall clock, which somebody may just have set: then 0.
+    """
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack(data[: _TIMESPEC.size])
-            return float(seconds + nanoseconds / 1e9)
-    return time.time()
+            waited = time.time() - float(seconds + nanoseconds / 1e9)
+            return waited if 0 <= waited < 1 else 0.0
+    return 0.0

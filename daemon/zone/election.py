@@ -40,6 +40,8 @@ async def lead(store: Store, job: str, node: str, work: Job, ttl_s: float = TTL_
             await _stand(store, job, node, work, ttl_s)
         except (StoreError, TimeoutError) as error:
             log.info("not leading", extra={"step": job, "error": str(error)})
+        except Exception:  # a job that fails is stood for again, here or elsewhere
+            log.exception("the job failed", extra={"step": job})
         await asyncio.sleep(RETRY_S)
 
 
@@ -87,10 +89,9 @@ async def stay_alive(store: Store, key: str, value: bytes, ttl_s: float = TTL_S)
         try:
             if lease:
                 await store.keep_alive(lease)
-            else:
-                granted = await store.grant(ttl_s)
-                await store.commit([], [Put(key, value, granted)])
-                lease = granted
+            lease = lease or await store.grant(ttl_s)
+            if await store.get(key) is None:  # new, or somebody removed it
+                await store.commit([], [Put(key, value, lease)])
         except LeaseExpiredError:
             lease = 0
             continue

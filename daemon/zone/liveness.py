@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,8 +25,6 @@ LOOK_S = 1.0
 WORSE_S = 3.0
 BETTER_S = 5.0
 NODES = f"{ROOT}{Kind.NODE}/"
-
-Clock = Callable[[], float]
 
 
 class Life(StrEnum):
@@ -76,8 +74,8 @@ class Bench:
     known: dict[str, Liveness] = field(default_factory=dict)
     _leaning: dict[str, tuple[Life, str, float]] = field(default_factory=dict)
 
-    def look(self, seen: Witnesses, now: float) -> dict[str, Liveness]:
-        """Changes to write down."""
+    def look(self, seen: Witnesses, now: float, wall: float = 0.0) -> dict[str, Liveness]:
+        """Changes to write down. `now` by a clock that nobody sets, `wall` by the wall's."""
         changed = {}
         for node in sorted(seen.nodes):
             state, why = judge(node, seen)
@@ -91,7 +89,7 @@ class Bench:
             first = before is None and state is Life.ALIVE
             lasts_s = BETTER_S if state is Life.ALIVE else WORSE_S
             if first or now - leaning[2] >= lasts_s:
-                since = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+                since = datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds")
                 if before is not None and before.state is state:
                     since = before.since
                 changed[node] = self.known[node] = Liveness(state=state, since=since, why=why)
@@ -122,13 +120,13 @@ async def read_liveness(store: Store) -> dict[str, Liveness]:
     }
 
 
-async def watch_over(store: Store, fence: Compare, clock: Clock = time.time) -> None:
+async def watch_over(store: Store, fence: Compare) -> None:
     """The job of the leader of `liveness`: until its fence no longer holds."""
     bench = Bench(await read_liveness(store))
     while True:
         seen = await read_witnesses(store)
         gone = bench.known.keys() - seen.nodes
-        changed = bench.look(seen, clock())
+        changed = bench.look(seen, time.monotonic(), time.time())
         writes: list[Put | Delete] = [Delete(liveness_key(node)) for node in sorted(gone)]
         writes += [
             Put(liveness_key(node), life.model_dump_json().encode())

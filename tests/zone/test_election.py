@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.store.interface import Compare, Put, Store
+from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.store.open import open_store
 from daemon.zone.election import lead, stay_alive
 from daemon.zone.keys import leader_key
@@ -83,6 +83,30 @@ async def test_a_leader_that_slept_past_its_lease_writes_nothing(store: Store) -
     assert (await store.commit([fences[1]], [Put("/plum/x", b"4")])).succeeded
     first.cancel()
     await asyncio.wait([first])
+
+
+async def test_a_job_that_fails_is_stood_for_again(store: Store) -> None:
+    terms: list[Compare] = []
+
+    async def work(fence: Compare) -> None:
+        terms.append(fence)
+        raise KeyError("not foreseen")
+
+    standing = asyncio.create_task(lead(store, JOB, "n1", work, 2))
+    await until(lambda: len(terms) >= 2)
+    standing.cancel()
+    await asyncio.wait([standing])
+
+
+async def test_a_sign_of_life_that_somebody_removed_is_given_again(store: Store) -> None:
+    living = asyncio.create_task(stay_alive(store, "/plum/alive/n1", b"{}", 2))
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            while await store.get("/plum/alive/n1") is None:
+                await asyncio.sleep(0.01)
+            await store.commit([], [Delete("/plum/alive/n1")])
+    living.cancel()
+    await asyncio.wait([living])
 
 
 async def test_a_sign_of_life_comes_back_after_its_lease_was_lost(store: Store) -> None:

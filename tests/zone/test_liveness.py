@@ -48,6 +48,15 @@ def test_a_change_is_believed_when_it_lasts_and_a_flap_is_not() -> None:
     assert bench.look(well, 20 + BETTER_S)["n1"].state is Life.ALIVE
 
 
+def test_a_wall_clock_that_is_set_back_delays_nothing() -> None:
+    bench = Bench()
+    bench.look(seen("n1 n2 n3"), 0, wall=100_000)
+    bench.look(seen("n2 n3"), 10, wall=100_010)
+    life = bench.look(seen("n2 n3"), 10 + WORSE_S, wall=96_000)["n1"]
+    assert life.state is Life.SUSPECT
+    assert life.since == "1970-01-02T02:40:00+00:00"
+
+
 def test_another_reason_for_the_same_state_keeps_its_beginning() -> None:
     bench = Bench()
     bench.look(seen("n1 n2 n3"), 0)
