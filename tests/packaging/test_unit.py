@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNIT = PACKAGING / "plumd.service"
@@ -23,8 +20,6 @@ PRIVATE_MOUNTS = re.compile(
 
 
 def test_systemd_accepts_it_and_finds_it_contained() -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
     done = subprocess.run(
         [str(PACKAGING / "verify-unit.sh")], capture_output=True, text=True, timeout=60, check=False
     )
