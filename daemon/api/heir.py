@@ -50,7 +50,11 @@ class Heir:
         return listing.revision
 
     def _take(self, value: bytes | None) -> None:
-        self.record = Succession.model_validate_json(value) if value is not None else None
+        try:
+            self.record = Succession.model_validate_json(value) if value is not None else None
+        except ValueError as error:  # of a newer plumd: this one goes on with what it has
+            self.record = None
+            log.error("not understood", extra={"step": "authority", "error": str(error)})
 
     async def look(self) -> None:
         """What is due now. Raises TrustError, PeerError, StoreError, OSError."""

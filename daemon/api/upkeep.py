@@ -60,7 +60,9 @@ class Upkeep:
             try:
                 await self.look()
             except (TrustError, PeerError, StoreError, OSError) as error:
-                words = error.message if isinstance(error, TrustError) else str(error)
+                words = str(error)
+                if isinstance(error, TrustError):
+                    words = "; ".join(filter(None, (error.message, error.hint)))
                 log.error("trust", extra={"step": "upkeep", "error": words})
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -116,6 +118,7 @@ class Upkeep:
             shown, now = fingerprint(trust.certificate), self._clock()
             issued = await admission.renew(member, member.node, shown, wanted, now)
         else:
+            self._check_unexpired(trust)
             answer = await self._ask_directors("renew", {"request": wanted})
             issued = read_certificates(str(answer["certificate"]).encode())[0]
             self._check(issued)
@@ -130,6 +133,17 @@ class Upkeep:
             "certificate renewed",
             extra={"step": "upkeep", "object": issued.not_valid_after_utc.isoformat()},
         )
+
+    def _check_unexpired(self, trust: Trust) -> None:
+        """Nobody would let us in to ask."""
+        end = trust.certificate.not_valid_after_utc
+        if self._clock() > end.timestamp():
+            raise TrustError(
+                f"the certificate of {trust.node} expired at {end.isoformat()}: no node lets it in. "
+                "It forwards as before",
+                f"is the clock right? Then plumctl node token {trust.node} --again on a director, "
+                "and plumctl node join --again here",
+            )
 
     def _check(self, issued: Certificate) -> None:
         trust = self._member.credentials.trust
