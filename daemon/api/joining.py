@@ -86,8 +86,8 @@ async def _authorities(address: str, port: int, invitation: Invitation) -> tuple
     known = tuple(item for item in found if fingerprint(item) == invitation.authority)
     if not known:
         raise TrustError(
-            "it shows another authority than the token names",
-            "if the zone's was replaced since, make another token: plumctl node token NAME",
+            "it shows another authority than the token names: another zone's, or one that "
+            "replaced it since (then make another token)"
         )
     link = str(answer.get("link", ""))
     return vouched(found, known, read_certificates(link.encode())[0] if link else None)
