@@ -244,9 +244,11 @@ def asking(zone: World) -> Iterator[list[str]]:
         while not over.wait(0.05):
             for source, to in (("n1", "n3"), ("n3", "n2"), ("n2", "n1")):
                 try:
-                    zone.client(source).counters(to)
+                    said = zone.client(source).counters(to).unreachable.get(to)
                 except PlumError as error:
-                    failed.append(f"{source} asked {to}: {error.message}")
+                    said = error.message
+                if said:
+                    failed.append(f"{source} asked {to}: {said}")
 
     thread = threading.Thread(target=ask)
     thread.start()
