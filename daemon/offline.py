@@ -18,13 +18,15 @@ import pwd
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from daemon.model import backup as file
 from daemon.options import program_version
-from daemon.store.interface import StoreError
+from daemon.store.interface import Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone import backup as zone
-from daemon.zone.errors import ZoneError
+from daemon.zone.errors import NOT_FOUND, ZoneError
 from daemon.zone.migrate import migrate
 
 
@@ -53,8 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+async def _open_existing(url: str) -> Store:
+    """For what only reads: a mistyped path makes no new, empty store."""
+    path = Path(unquote(urlsplit(url).path))
+    if url.startswith("sqlite:") and not path.is_file():
+        raise ZoneError(f"there is no store {path}", "check the URL", code=NOT_FOUND)
+    return await open_store(url)
+
+
 async def _backup(url: str) -> None:
-    async with await open_store(url) as store:
+    async with await _open_existing(url) as store:
         header, items = await zone.take(store, program_version())
     for line in file.write(header, ((item.key, item.value) for item in items)):
         sys.stdout.buffer.write(line)
@@ -62,7 +72,7 @@ async def _backup(url: str) -> None:
 
 
 async def _migrate(url: str, to: str) -> None:
-    async with await open_store(url) as source, await open_store(to) as target:
+    async with await _open_existing(url) as source, await open_store(to) as target:
         restored = await migrate(source, target, to.partition("?")[0], actor=_actor())
     print(json.dumps(asdict(restored)))
 

@@ -323,7 +323,7 @@ class Restored(Answer):
 
 
 class MeshPeer(Answer):
-    """The way to another VTEP and back, over the last minute."""
+    """The way to another VTEP and back, over the last 60 probes."""
 
     sent: int = Field(description="Probes that were answered or given up")
     loss_percent: float

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 1.5
 EXCHANGE_TIMEOUT_S = 2.0
+GIVEN_UP_MOST = 10
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # what a stream that has ended reads as
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -86,10 +87,15 @@ class EtcdClient:
     async def read(self, method: str, request: Any, answer: str) -> Any:
         """A call that changes nothing: tried at every member, once each."""
         last = StoreError(f"store {self.name}: no member answers")
-        for _ in self._endpoints:
+        tries = given_up = 0
+        while tries < len(self._endpoints) and given_up < GIVEN_UP_MOST:
             try:
                 return await self._call(method, request, answer)
+            except _GivenUp as error:  # another call left that member: this one knows nothing of it
+                given_up += 1
+                last = error
             except (UnreachableError, _Unknown) as error:
+                tries += 1
                 last = error
         raise UnreachableError(str(last)) from last
 
@@ -200,7 +206,7 @@ class EtcdClient:
         """What a call comes to whose channel was closed."""
         if self.closed:
             return StoreError(f"store {self.name}: it is closed")
-        return _Unknown(f"store {self.name}: the connection was given up")
+        return _GivenUp(f"store {self.name}: the connection was given up")
 
     async def _explain(self, channel: grpc.aio.Channel, error: grpc.aio.AioRpcError) -> StoreError:
         said = str(error.details() or error.code())
@@ -270,6 +276,10 @@ def wanted_to_end() -> bool:
 
 class _Unknown(StoreError):
     """It may have been carried out."""
+
+
+class _GivenUp(_Unknown):
+    """Another call closed the connection under this one."""
 
 
 async def _ready(channel: grpc.aio.Channel) -> None:

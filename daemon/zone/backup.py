@@ -21,7 +21,7 @@ from daemon.store.interface import Compare, Delete, Item, Put, Store
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import AUTHORITY, CERTIFICATES, IDENTITY, RESTORE, ROOT, ZONE, split_key
-from daemon.zone.restoring import HINT, Mark, describe
+from daemon.zone.restoring import Mark, refusal
 
 #: Kept out of backups: what nodes say of themselves and renew, elections, and invitations
 #: to join, which are single-use and would be usable twice.
@@ -56,7 +56,7 @@ async def take(store: Store, version: str, clock: Clock = time.time) -> tuple[He
     listing = await store.list(ROOT)
     for item in listing.items:
         if item.key == RESTORE:
-            raise ZoneError(describe(Mark.model_validate_json(item.value)), HINT, code=CONFLICT)
+            raise refusal(item)
     items = [item for item in listing.items if lasts(item)]
     zone = next((_zone_id(item.value) for item in items if item.key == IDENTITY), "")
     header = Header(
@@ -142,10 +142,12 @@ def _check_target(
                 "nothing was changed; give --other-zone to have its objects in this zone",
                 code=CONFLICT,
             )
+    there = present.get(RESTORE)
+    moved = there is not None and Mark.model_validate_json(there.value).moved_to
+    if there is not None and (moved or not replace):
+        raise refusal(there)
     if replace:
         return
-    if (item := present.get(RESTORE)) is not None:
-        raise ZoneError(describe(Mark.model_validate_json(item.value)), HINT, code=CONFLICT)
     held = [item for item in present.values() if lasts(item) and item.key != IDENTITY]
     if held:
         raise ZoneError(

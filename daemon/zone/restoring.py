@@ -14,7 +14,7 @@ import logging
 
 from pydantic import BaseModel, ConfigDict
 
-from daemon.store.interface import Batch, Store
+from daemon.store.interface import Batch, Item, Store
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import RESTORE
 
@@ -54,13 +54,19 @@ async def check_not_restoring(store: Store) -> None:
     """Raises ZoneError while a restore is under way."""
     item = await store.get(RESTORE)
     if item is not None:
-        raise ZoneError(describe(Mark.model_validate_json(item.value)), HINT, code=CONFLICT)
+        raise refusal(item)
 
 
-HINT = (
-    "wait until it is done; if it broke off, run `plumctl zone restore FILE --replace` again: "
-    "nodes forward as they did"
-)
+def refusal(item: Item) -> ZoneError:
+    """What the mark says to who wanted to change the store, or to read the whole of it."""
+    mark = Mark.model_validate_json(item.value)
+    hint = (
+        "nothing was changed: ask a plumd of the new store"
+        if mark.moved_to
+        else "wait until it is done; if it broke off, run `plumctl zone restore FILE --replace` "
+        "again: nodes forward as they did"
+    )
+    return ZoneError(describe(mark), hint, code=CONFLICT)
 
 
 def describe(mark: Mark) -> str:

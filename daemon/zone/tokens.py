@@ -16,7 +16,8 @@ import secrets
 from daemon.model.user import Token, User
 from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.zone.errors import CONFLICT, NOT_FOUND, ZoneError
-from daemon.zone.users import list_tokens, list_users, token_key, user_key
+from daemon.zone.restoring import check_not_restoring
+from daemon.zone.users import UNTOUCHED, list_tokens, list_users, token_key, user_key
 
 ID_BYTES, SECRET_BYTES = 8, 32
 MAX_LIFE_S = 366 * 86_400
@@ -52,10 +53,11 @@ async def create_token(
     )
     key = token_key(token.id)
     done = await store.commit(
-        [Compare(item.key, item.mod_revision), Compare(key, 0)],
+        [Compare(item.key, item.mod_revision), Compare(key, 0), UNTOUCHED],
         [Put(key, token.model_dump_json().encode())],
     )
     if not done.succeeded:
+        await check_not_restoring(store)
         raise ZoneError(f"user {user.name} was changed meanwhile", "try again", code=CONFLICT)
     return token, text
 
@@ -64,7 +66,9 @@ async def revoke_token(store: Store, token_id: str, tenant: str | None = None) -
     """End a token; with `tenant` only one of that tenant's users. Raises ZoneError."""
     for token, user in await tokens_and_users(store):
         if token.id == token_id and (tenant is None or (user and user.tenant == tenant)):
-            await store.commit([], [Delete(token_key(token_id))])
+            if not (await store.commit([UNTOUCHED], [Delete(token_key(token_id))])).succeeded:
+                await check_not_restoring(store)
+                raise ZoneError("a restore just ended", "try again", code=CONFLICT)
             return token
     hint = "see all: plumctl token get"
     raise ZoneError(f"there is no token {token_id}", hint, code=NOT_FOUND)

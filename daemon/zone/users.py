@@ -11,9 +11,11 @@ from daemon.model.problem import Problem
 from daemon.model.user import AccessRole, Token, User, role_problem
 from daemon.store.interface import Compare, Delete, Item, Put, Store
 from daemon.zone.errors import CONFLICT, NOT_FOUND, ZoneError
-from daemon.zone.keys import MEMBERS, TOKENS, USERS, object_key
+from daemon.zone.keys import MEMBERS, RESTORE, TOKENS, USERS, object_key
+from daemon.zone.restoring import check_not_restoring
 
 ATTEMPTS = 20
+UNTOUCHED = Compare(RESTORE, 0)  # no restore or move is under way
 
 Writes = list[Put | Delete]
 
@@ -56,12 +58,12 @@ async def create_user(
         if await store.get(user_key(name)) is not None:
             hint = f"change it with plumctl user set {name}, or choose another name"
             raise ZoneError(f"there is a user {name} already", hint, code=CONFLICT)
-        compares = [Compare(user_key(name), 0), *await _check(store, user)]
+        compares = [Compare(user_key(name), 0), UNTOUCHED, *await _check(store, user)]
         writes: Writes = [_put(user)]
         await _move(store, name, None, tenant, compares, writes)
         return user if (await store.commit(compares, writes)).succeeded else None
 
-    return await _until_done(attempt)
+    return await _until_done(store, attempt)
 
 
 async def set_user(
@@ -86,12 +88,16 @@ async def set_user(
         if role is not None and role is not AccessRole.TENANT_OPERATOR and tenant is None:
             update["tenant"] = None
         after = before.model_copy(update=update)
-        compares = [Compare(item.key, item.mod_revision), *await _check(store, after)]
+        compares = [
+            Compare(item.key, item.mod_revision),
+            UNTOUCHED,
+            *await _check(store, after),
+        ]
         writes: Writes = [_put(after)]
         await _move(store, name, before.tenant, after.tenant, compares, writes)
         return after if (await store.commit(compares, writes)).succeeded else None
 
-    return await _until_done(attempt)
+    return await _until_done(store, attempt)
 
 
 async def delete_user(store: Store, name: str) -> User:
@@ -100,12 +106,12 @@ async def delete_user(store: Store, name: str) -> User:
     async def attempt() -> User | None:
         item = await _item(store, name)
         user = _user(item)
-        compares = [Compare(item.key, item.mod_revision)]
+        compares = [Compare(item.key, item.mod_revision), UNTOUCHED]
         writes: Writes = [Delete(item.key)]
         await _move(store, name, user.tenant, None, compares, writes)
         return user if (await store.commit(compares, writes)).succeeded else None
 
-    user = await _until_done(attempt)
+    user = await _until_done(store, attempt)
     # Worthless already: they name this user's id. So they need not go in the same
     # transaction, which could not hold any number of them.
     for token in await list_tokens(store):
@@ -182,11 +188,12 @@ def _user(item: Item) -> User:
     return User.model_validate_json(item.value)
 
 
-async def _until_done(attempt: Callable[[], Awaitable[User | None]]) -> User:
+async def _until_done(store: Store, attempt: Callable[[], Awaitable[User | None]]) -> User:
     for _ in range(ATTEMPTS):
         user = await attempt()
         if user is not None:
             return user
+        await check_not_restoring(store)
     raise ZoneError(
         f"others changed this user {ATTEMPTS} times meanwhile",
         "nothing was written; try again",

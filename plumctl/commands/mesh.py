@@ -28,7 +28,7 @@ def mesh(
     no_headers: options.NoHeaders = False,
     socket: options.Socket = None,
 ) -> None:
-    """The underlay between all nodes: round-trip times and loss of the last minute.
+    """The underlay between all nodes: round-trip times and loss of the last 60 probes.
 
     Every node asks every other VTEP, and the datapath there answers, also while its plumd
     is down. Rows ask, columns answer. Exits with 1 when somebody cannot be reached.

@@ -90,9 +90,9 @@ def _begin(given: argparse.Namespace) -> report.Report:
 def _left(begun: report.Report) -> Iterator[Sequence[Fault]]:
     arena = Arena(current_layout(), RESULTS, begun.seed, begun.store)
     groups = plan(begun.seed, begun.wanted, targets(arena.nodes, arena.members, VICTIMS))
-    skipped = 0
+    before, skipped = begun.done, 0  # `done` grows while the rest is drawn from here
     for group in groups:
-        if skipped < begun.done:
+        if skipped < before:
             skipped += len(group)
         else:
             yield group

@@ -84,11 +84,16 @@ class Settler:
             break
         self._record.end(number, Outcome.OK, revision=revision)
         marks |= {cells[0].key: revision, cells[1].key: revision}
-        left_s = max(0.1, max(healed_s, time.monotonic()) + CONVERGE_S - time.monotonic())
-        try:
-            waited = client.wait(revision, left_s)
-        except PlumError as error:
-            return [f"nobody says whether revision {revision} is programmed: {error.message}"]
+        due_s = max(healed_s, time.monotonic()) + CONVERGE_S
+        while True:
+            try:
+                waited = client.wait(revision, max(0.1, due_s - time.monotonic()))
+                break
+            except PlumError as error:  # a connection of before the heal: asked again in time
+                if time.monotonic() > due_s:
+                    why = error.message
+                    return [f"nobody says whether revision {revision} is programmed: {why}"]
+                time.sleep(0.1)
         missing = [
             f"{one.node} has not {one.kind} {one.path}: {one.reason}" for one in waited.missing
         ]

@@ -97,7 +97,7 @@ class Node:
         waited = self.ask("GET", f"/v1/wait?revision={revision}&timeout_s=10")
         assert waited["done"], waited
 
-    def until(self, condition: Callable[[], object], what: str, limit_s: float = 30) -> None:
+    def until(self, condition: Callable[[], object], what: str, limit_s: float = 10) -> None:
         deadline = time.monotonic() + limit_s
         while not condition():
             said = self.log.read_text()[-3000:] if self.log.exists() else ""

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from daemon.model.manifest import parse_manifests
+from daemon.model.user import AccessRole
 from daemon.store.interface import Committed, Compare, Delete, Put, Store, StoreError
 from daemon.store.open import open_store
 from daemon.zone.apply import apply
+from daemon.zone.backup import restore
 from daemon.zone.errors import ZoneError
 from daemon.zone.keys import IDENTITY, RESTORE, ROOT
 from daemon.zone.migrate import migrate
 from daemon.zone.read import read_snapshot
+from daemon.zone.users import create_user
 from tests.store.conftest import BACKENDS, Backend
 from tests.store.member import Member
 from tests.zone.test_validate import BASE
@@ -55,8 +58,15 @@ async def test_everything_that_lasts_is_there_and_the_old_store_says_so(
     assert await target.get(f"{ROOT}token/x") is not None
     assert await target.get(f"{ROOT}status/n1") is None
     assert await target.get(RESTORE) is None
-    with pytest.raises(ZoneError, match=f"has moved to {TO}"):
-        await apply(source, parse_manifests(LATE), actor="test")
+    nothing = {f"{ROOT}tenant/acme": b'{"name": "acme"}'}
+    for change in (
+        apply(source, parse_manifests(LATE), actor="test"),
+        restore(source, nothing, actor="test", replace=True, other_zone=True),
+        create_user(source, "ann", AccessRole.VIEWER, None, "", 0.0),
+    ):
+        with pytest.raises(ZoneError, match=f"has moved to {TO}") as caught:
+            await change
+        assert "ask a plumd of the new store" in caught.value.hint
     await apply(target, parse_manifests(LATE), actor="test")
 
 
