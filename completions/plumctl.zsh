@@ -357,6 +357,21 @@ _plumctl_zone_migrate() {
         '*:argument:'
 }
 
+_plumctl_zone_rotate-ca() {
+    _arguments -s \
+        '--finish[Drop the old one, once no node needs it.]' \
+        '--abort[Forget the new one, while it has signed nothing.]' \
+        '--go-on[etcd trusts the new one too\\: have it sign.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--timeout[For the nodes to follow.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_mesh() {
     _arguments -s \
         '--from[Only as this node sees it.]:value:{_plumctl_objects node}' \
@@ -656,6 +671,7 @@ _plumctl_zone() {
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
         'migrate:Move the zone to another store\\: copied, compared key by key, the old one closed.'
+        'rotate-ca:Replace the zone'\''s authority, which signs the nodes'\'' certificates.'
     )
     if ((CURRENT == 2)); then
         _describe command commands
