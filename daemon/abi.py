@@ -68,6 +68,7 @@ class PublicKind(IntEnum):
     PORT = 1
     ADDRESS = 2
     BLOCK = 3
+    SENDER = 4
 
 
 class VipFlag(IntFlag):
@@ -764,25 +765,29 @@ class PublicKey(NamedTuple):
         return cls._make(_PUBLIC_KEY.unpack(data))
 
 
-_PUBLIC_END = struct.Struct("<III16s2s2x")
+_PUBLIC_END = struct.Struct("<QIII16s2sH")
 
 
 class PublicEnd(NamedTuple):
-    """`struct public_end`, 32 bytes."""
+    """`struct public_end`, 40 bytes."""
 
+    backends: int
     node: int
     domain: int
     router: int
     addr: bytes
     port: int
+    flags: int
 
     def pack(self) -> bytes:
         return _PUBLIC_END.pack(
+            self.backends,
             self.node,
             self.domain,
             self.router,
             self.addr,
             self.port.to_bytes(2, "big"),
+            self.flags,
         )
 
     @classmethod
@@ -793,7 +798,9 @@ class PublicEnd(NamedTuple):
             raw[1],
             raw[2],
             raw[3],
-            int.from_bytes(raw[4]),
+            raw[4],
+            int.from_bytes(raw[5]),
+            raw[6],
         )
 
 
@@ -1192,13 +1199,14 @@ class BackendKey(NamedTuple):
         return cls._make(_BACKEND_KEY.unpack(data))
 
 
-_BACKEND = struct.Struct("<16s")
+_BACKEND = struct.Struct("<16sI")
 
 
 class Backend(NamedTuple):
-    """`struct backend`, 16 bytes."""
+    """`struct backend`, 20 bytes."""
 
     addr: bytes
+    node: int
 
     def pack(self) -> bytes:
         return _BACKEND.pack(*self)

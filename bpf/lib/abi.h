@@ -282,6 +282,7 @@ enum public_kind {
 	PUBLIC_PORT = 1,    /* one port of a protocol */
 	PUBLIC_ADDRESS = 2, /* all of it; port and proto are 0 */
 	PUBLIC_BLOCK = 3,   /* ports leased for source NAT; port is the first, proto 0 */
+	PUBLIC_SENDER = 4,  /* a node with backends of it; port is the node, proto 0 */
 };
 
 struct public_key {
@@ -294,14 +295,15 @@ struct public_key {
 PLUM_SIZE(public_key, 24);
 
 struct public_end {
-	__u32 node; /* 0: here */
+	__u64 backends; /* list, if a load balancer stands there; else 0 */
+	__u32 node;	/* 0: here */
 	__u32 domain;
 	__u32 router;
 	__be32 addr[4]; /* of the endpoint; zero: its connections say whose */
 	__be16 port;	/* of the endpoint; 0: as it is */
-	__u16 pad;
+	__u16 flags;	/* enum vip_flag */
 };
-PLUM_SIZE(public_end, 32);
+PLUM_SIZE(public_end, 40);
 
 /* plum_claim: public addresses this gateway answers ARP and ND for */
 struct claim_key {
@@ -460,8 +462,9 @@ PLUM_SIZE(backend_key, 16);
 
 struct backend {
 	__be32 addr[4];
+	__u32 node; /* of a list that stands at a public address; 0: here */
 };
-PLUM_SIZE(backend, 16);
+PLUM_SIZE(backend, 20);
 
 /* ---- plum_verdict and plum_span: compiled policy ------------------------
  * A policy set is the ordered rules that apply to an endpoint in one

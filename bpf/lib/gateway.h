@@ -100,6 +100,15 @@ static __always_inline int send_outside(struct __sk_buff *skb, struct pkt *p,
 	return bpf_redirect(ext->ifindex, 0) == TC_ACT_REDIRECT ? SENT : DROP(HELPER);
 }
 
+/* Whether a node has backends of the load balancer at a public address. */
+static __always_inline bool sends_as(__u32 vni, const __be32 *addr, __u32 node)
+{
+	struct public_key key = { .vni = vni, .port = (__u16)node, .kind = PUBLIC_SENDER };
+
+	addr_copy(key.addr, addr);
+	return bpf_map_lookup_elem(&plum_public, &key);
+}
+
 /* Whether the node a packet comes from has its source address and port. */
 static __always_inline int check_edge(struct __sk_buff *skb, const struct pkt *p,
 				      const struct external *ext)
@@ -111,6 +120,8 @@ static __always_inline int check_edge(struct __sk_buff *skb, const struct pkt *p
 	if (is_martian(p) || !public_port(skb, p, true, &port, &proto))
 		return DROP(LINK_LOCAL);
 	row = public_of(p->external, p->saddr, port, proto, ext->block_ports);
+	if (row && row->backends)
+		return sends_as(p->external, p->saddr, p->in_node) ? NEXT : DROP(SOURCE_ADDRESS);
 	return row && row->node == p->in_node ? NEXT : DROP(SOURCE_ADDRESS);
 }
 

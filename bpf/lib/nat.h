@@ -18,7 +18,7 @@ static __always_inline bool binding_holds(const struct pkt *p)
 	row = public_of(p->external, p->new_addr, p->new_port, p->proto, ext->block_ports);
 	if (!row || row->node || row->router != p->router)
 		return false;
-	return addr_is_zero(row->addr) || addr_equal(row->addr, p->saddr);
+	return row->backends || addr_is_zero(row->addr) || addr_equal(row->addr, p->saddr);
 }
 
 static __always_inline bool use_floating(struct pkt *p)
@@ -163,6 +163,20 @@ static __always_inline bool translate_as_known(struct __sk_buff *skb, struct pkt
 	return true;
 }
 
+/* The backend here that a new connection falls to. The gateway has chosen the same,
+ * and so this node. */
+static __always_inline bool choose_public_backend(struct pkt *p, const struct public_end *row)
+{
+	const struct backend *b = backend_at(row->backends, backend_slot(p, row->flags));
+
+	if (!b || b->node)
+		return false;
+	p->translate = FLOW_NEW_DST;
+	addr_copy(p->new_addr, b->addr);
+	p->new_port = row->port;
+	return true;
+}
+
 /*
  * stage NAT, on the way in: a packet to a public address that `row` says is of an
  * endpoint here. It is judged by the endpoint's own policies, as what comes from
@@ -178,7 +192,10 @@ static __always_inline int stage_nat_in(struct __sk_buff *skb, struct pkt *p,
 	p->stage = STAGE_NAT;
 	p->domain = row->domain;
 	p->router = row->router;
-	if (addr_is_zero(row->addr)) {
+	if (row->backends) {
+		if (!translate_as_known(skb, p) && !choose_public_backend(p, row))
+			return DROP(NO_BACKEND);
+	} else if (addr_is_zero(row->addr)) {
 		if (!translate_as_known(skb, p))
 			return p->icmp_error ? DROP(ICMP_UNRELATED) : DROP(NO_PUBLIC);
 	} else {

@@ -31,6 +31,31 @@ static __always_inline int take_in(struct __sk_buff *skb, struct pkt *p,
 	return rc ? rc : go(skb, TAIL_JUDGE);
 }
 
+/* Of a load balancer also what belongs to a connection that a backend here has,
+ * whatever the table says now. */
+static __always_inline bool is_here(struct __sk_buff *skb, struct pkt *p,
+				    const struct public_end *row)
+{
+	__u32 node;
+
+	if (!row->backends)
+		return !row->node;
+	return translate_as_known(skb, p) || (public_node(p, row, &node) && !node);
+}
+
+/* From a gateway to whom a public address is, here or on another node. */
+static __always_inline int to_owner(struct __sk_buff *skb, struct pkt *p, const struct config *cfg,
+				    const struct public_end *row)
+{
+	__u32 node;
+
+	if (is_here(skb, p, row))
+		return take_in(skb, p, row);
+	if (!public_node(p, row, &node))
+		return DROP(NO_BACKEND);
+	return to_edge(skb, p, cfg, node);
+}
+
 static __always_inline int parse_public(struct __sk_buff *skb, struct pkt *p)
 {
 	int rc = stage_parse(skb, p);
@@ -63,7 +88,7 @@ static __always_inline int external_ul(struct __sk_buff *skb, struct pkt *p)
 	if (is_martian(p))
 		return DROP(LINK_LOCAL);
 	row = public_destination(skb, p, ext);
-	if (row && !row->node)
+	if (row && is_here(skb, p, row))
 		return take_in(skb, p, row);
 	return ext->ifindex ? go(skb, TAIL_GATEWAY) : DROP(NOT_HERE);
 }
@@ -93,11 +118,9 @@ static __always_inline int gateway_out(struct __sk_buff *skb, struct pkt *p,
 	if (rc)
 		return rc;
 	row = public_destination(skb, p, ext);
-	if (row && !row->node)
-		return take_in(skb, p, row);
-	if (row)
-		return to_edge(skb, p, cfg, row->node);
-	return send_outside(skb, p, ext);
+	if (!row)
+		return send_outside(skb, p, ext);
+	return to_owner(skb, p, cfg, row);
 }
 
 SEC("tc")
@@ -159,10 +182,8 @@ static __always_inline int from_outside(struct __sk_buff *skb, struct pkt *p,
 	}
 	if (public_of(p->external, p->saddr, p->sport, p->proto, ext->block_ports))
 		return DROP(SOURCE_ADDRESS); /* ours, and it does not come from outside */
-	if (!row->node)
-		return take_in(skb, p, row);
 	rc = check_edge_mtu(skb, p, ext);
-	return rc ? rc : to_edge(skb, p, cfg, row->node);
+	return rc ? rc : to_owner(skb, p, cfg, row);
 }
 
 /* Attached to tc ingress of a gateway's device outside. What is not for a public

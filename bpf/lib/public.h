@@ -4,6 +4,7 @@
 
 #include "flow.h"
 #include "forward.h"
+#include "maglev.h"
 
 /* Public addresses: what both edges and gateways ask about them. */
 
@@ -55,6 +56,23 @@ static __always_inline bool is_martian(const struct pkt *p)
 	       addr_is_multicast(p->family, p->daddr) || addr_is_multicast(p->family, p->saddr) ||
 	       addr_is_link_local(p->family, p->daddr) || addr_is_link_local(p->family, p->saddr) ||
 	       (p->family == 4 ? !p->saddr[3] || !p->daddr[3] : addr_is_zero(p->saddr));
+}
+
+/* The node that a packet to a public address goes to: of a load balancer the one
+ * of the backend its connection falls to. False: it has no backend. */
+static __always_inline bool public_node(const struct pkt *p, const struct public_end *row,
+					__u32 *node)
+{
+	const struct backend *b;
+
+	*node = row->node;
+	if (!row->backends)
+		return true;
+	b = backend_at(row->backends, backend_slot(p, row->flags));
+	if (!b)
+		return false;
+	*node = b->node;
+	return true;
 }
 
 #endif /* PLUM_PUBLIC_H */

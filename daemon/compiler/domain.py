@@ -99,8 +99,8 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
         "plum_peer": peers.rows(domain.id, outside=bool(given.ways)),
         **balancer_rows(domain.id, lbs, places),
-        **uplink_rows(domain, given.node, given.ways, local),
     }
+    uplink_rows(domain, given.node, given.ways, places, rows)
     policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts

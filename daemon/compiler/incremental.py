@@ -85,7 +85,7 @@ def _shares(old: CompiledDomain, seat: Seat) -> bool:
     names = {backend.endpoint for lb in old.balancers for backend in lb.spec.backends}
     groups = {lb.spec.group for lb in old.balancers}
     for _, _, uplink in uplinks_of(old.given.domain.spec):
-        names |= {floating.endpoint for floating in uplink.floating}
+        names |= {floating.endpoint for floating in uplink.floating if floating.endpoint}
         names |= {forward.endpoint for forward in uplink.forwards}
     return seat.endpoint.name in names or not groups.isdisjoint(seat.groups)
 

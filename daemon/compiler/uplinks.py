@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from daemon import abi
-from daemon.abi import EXTERNAL_ROUTER, PublicKind, RouteKind
+from daemon.abi import EXTERNAL_ROUTER, PublicKind, RouteKind, VipFlag
+from daemon.compiler.balancing import public_list
 from daemon.compiler.identity import content_id
 from daemon.compiler.result import Outside, Rows, Runtime, Table
-from daemon.compiler.seat import Seat
+from daemon.compiler.seat import Seat, seats
 from daemon.compiler.wide import (
     IPV4,
     MAPPED,
@@ -21,6 +22,7 @@ from daemon.compiler.wide import (
     wide,
     wide_prefix,
 )
+from daemon.model.balancer import Affinity
 from daemon.model.base import Address
 from daemon.model.derive import uplinks_of
 from daemon.model.domain import Uplink
@@ -77,12 +79,14 @@ def ways(
     return tuple(found)
 
 
-def uplink_rows(domain: Domain, node: str, found: Sequence[Way], local: Sequence[Seat]) -> Rows:
+def uplink_rows(
+    domain: Domain, node: str, found: Sequence[Way], places: Sequence[Seat], rows: Rows
+) -> None:
     """Of the domain's own routers, on a node that hosts some of its endpoints."""
     by_name = {way.name: way for way in found}
-    tables = ("plum_uplink", "plum_gateway", "plum_floating", "plum_nat_block", "plum_public")
-    rows: Rows = {name: {} for name in tables}
-    seats = {seat.endpoint.name: seat for seat in local if seat.ifindex}
+    for name in ("plum_uplink", "plum_gateway", "plum_floating", "plum_nat_block", "plum_public"):
+        rows[name] = {}
+    local = {seat.endpoint.name: seat for seat in places if seat.ifindex}
     for _, router, uplink in uplinks_of(domain.spec):
         way, number = by_name.get(uplink.network), domain.router_ids.get(router.name)
         if way is None or number is None:
@@ -98,12 +102,12 @@ def uplink_rows(domain: Domain, node: str, found: Sequence[Way], local: Sequence
             group, len(way.gateways), way.vni, way.mtu, counts[4], counts[6]
         )
         for floating in uplink.floating:
-            inner = _address(seats.get(floating.endpoint), floating.address)
+            inner = _address(local.get(floating.endpoint or ""), floating.address)
             if inner is not None:
                 mine = abi.FloatingKey(number, inner)
                 rows["plum_floating"][mine] = abi.Floating(wide(floating.address))
-        rows["plum_public"] |= _own_publics(domain, number, node, way, router.name, uplink, seats)
-    return rows
+        rows["plum_public"] |= _own_publics(domain, number, node, way, router.name, uplink, local)
+        _balanced_rows(domain, way.vni, number, uplink, places, rows)
 
 
 def _own_publics(
@@ -113,23 +117,51 @@ def _own_publics(
     way: Way,
     name: str,
     uplink: Uplink,
-    seats: Mapping[str, Seat],
+    local: Mapping[str, Seat],
 ) -> Iterator[tuple[abi.PublicKey, abi.PublicEnd]]:
     """What is translated here. A block has no endpoint: its flows say whose a port is."""
     for block in domain.nat_blocks.get(name, {}).get(node, ()):
         key = abi.PublicKey(way.vni, wide(block.address), block.first, 0, PublicKind.BLOCK.value)
-        yield key, abi.PublicEnd(0, domain.id, router, ZERO, 0)
+        yield key, abi.PublicEnd(0, 0, domain.id, router, ZERO, 0, 0)
     for floating in uplink.floating:
-        inner = _address(seats.get(floating.endpoint), floating.address)
+        inner = _address(local.get(floating.endpoint or ""), floating.address)
         if inner is not None:
             key = abi.PublicKey(way.vni, wide(floating.address), 0, 0, PublicKind.ADDRESS.value)
-            yield key, abi.PublicEnd(0, domain.id, router, inner, 0)
+            yield key, abi.PublicEnd(0, 0, domain.id, router, inner, 0, 0)
     for forward in uplink.forwards:
-        inner = _address(seats.get(forward.endpoint), forward.address)
+        inner = _address(local.get(forward.endpoint), forward.address)
         if inner is not None:
             public, proto = wide(forward.address), _PROTO[forward.protocol]
             key = abi.PublicKey(way.vni, public, forward.port, proto, PublicKind.PORT.value)
-            yield key, abi.PublicEnd(0, domain.id, router, inner, forward.to_port or forward.port)
+            yield (
+                key,
+                abi.PublicEnd(0, 0, domain.id, router, inner, forward.to_port or forward.port, 0),
+            )
+
+
+def _balanced_rows(
+    domain: Domain, vni: int, router: int, uplink: Uplink, places: Sequence[Seat], rows: Rows
+) -> None:
+    """Load balancers at public addresses: the same rows on gateways and on edges, so that
+    both choose the same backend."""
+    balancers = {balancer.name: balancer for balancer in domain.spec.load_balancers}
+    for floating in uplink.floating:
+        balancer = balancers.get(floating.load_balancer or "")
+        if balancer is None:
+            continue
+        public = wide(floating.address)
+        of = domain.id.to_bytes(8, "little")
+        number, nodes = public_list(of, balancer, places, public, rows)
+        flags = VipFlag.SOURCE_AFFINITY.value if balancer.affinity is Affinity.SOURCE else 0
+        for listener in balancer.listeners:
+            proto, to_port = _PROTO[listener.protocol], listener.to_port or listener.port
+            key = abi.PublicKey(vni, public, listener.port, proto, PublicKind.PORT.value)
+            rows["plum_public"][key] = abi.PublicEnd(
+                number, 0, domain.id, router, ZERO, to_port, flags
+            )
+        for node in sorted(nodes):
+            key = abi.PublicKey(vni, public, node, 0, PublicKind.SENDER.value)
+            rows["plum_public"][key] = abi.PublicEnd(0, node, domain.id, router, ZERO, 0, 0)
 
 
 def _address(seat: Seat | None, public: Address) -> bytes | None:
@@ -175,6 +207,8 @@ def external_rows(
         "plum_route",
         "plum_hop",
         "plum_rif",
+        "plum_backend",
+        "plum_maglev",
     )
     rows: Rows = {name: {} for name in tables}
     outside = {one.network: one for one in runtime.outside}
@@ -196,16 +230,36 @@ def external_rows(
         publics = list(_publics(snapshot, name, external.vni))
         for public, owner in publics:
             if owner != node and owner in node_ids:
-                row = abi.PublicEnd(node_ids[owner], 0, 0, ZERO, 0)
+                row = abi.PublicEnd(0, node_ids[owner], 0, 0, ZERO, 0, 0)
                 rows["plum_public"][public] = row
+        _balanced_outside(snapshot, node, node_ids, name, external.vni, rows)
         down = {gateway for network, gateway in runtime.down if network == name}
         alive = [g.node for g in spec.gateways if g.node not in down]
         own = {wide(a.ip) for g in spec.gateways if g.node == node for a in g.addresses}
-        shared = {public.addr for public, _ in publics}
+        shared = {
+            key.addr
+            for key in cast(Iterable[abi.PublicKey], rows["plum_public"])
+            if key.vni == external.vni
+        } | {key.addr for key, _ in publics}
         claimed = own | {addr for addr in shared if claimant(addr, alive) == node}
         for addr in sorted(claimed):
             rows["plum_claim"][abi.ClaimKey(external.vni, addr)] = abi.Claim()
     return rows
+
+
+def _balanced_outside(
+    snapshot: Snapshot, node: str, node_ids: Mapping[str, int], network: str, vni: int, rows: Rows
+) -> None:
+    for path, domain in snapshot.domains.items():
+        for _, router, uplink in uplinks_of(domain.spec):
+            number = domain.router_ids.get(router.name)
+            listens = any(floating.load_balancer for floating in uplink.floating)
+            if uplink.network == network and listens and number is not None:
+                members = sorted(
+                    (p, e) for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")
+                )
+                places = seats(domain, members, node, node_ids, {})
+                _balanced_rows(domain, vni, number, uplink, places, rows)
 
 
 def claimant(addr: bytes, gateways: Sequence[str]) -> str:

@@ -50,10 +50,12 @@ class StaticRoute(Model):
 
 
 class Floating(Model):
-    """A public address that is one endpoint's, in both directions."""
+    """A public address that is one endpoint's, in both directions, or where a load
+    balancer of the domain listens."""
 
     address: Address
-    endpoint: Name
+    endpoint: Name | None = None
+    load_balancer: Name | None = None
 
 
 class Forward(Model):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from daemon.model.base import Address, Network
 from daemon.model.derive import uplinks_of
-from daemon.model.domain import Uplink
+from daemon.model.domain import DomainSpec, Uplink
 from daemon.model.node import Role
 from daemon.model.object import Kind
 from daemon.zone.addresses import covers, not_a_host
@@ -109,6 +109,7 @@ def _check_uplinks(path: str, edit: Edit, problems: Problems) -> None:
         if uplink.source_nat and not external.nat:
             message = f"external network {uplink.network} has no addresses for it (nat)"
             problems.add(f"{at}.uplink.source_nat", message)
+        _check_targets(f"{at}.uplink", edit.domains[path], uplink, problems)
         for where, address, endpoint in public_uses(uplink):
             place = f"{at}.uplink.{where}"
             pool = next((n for n in external.floating if _holds(n, address)), None)
@@ -117,14 +118,28 @@ def _check_uplinks(path: str, edit: Edit, problems: Problems) -> None:
                 problems.add(f"{place}.address", message)
             elif words := not_a_host(address, pool):
                 problems.add(f"{place}.address", f"{address} {words}")
+            if endpoint is None:
+                continue
             target = f"{path}/{endpoint}"
             if target not in edit.endpoints and not edit.is_broken(Kind.ENDPOINT, target):
                 message = f"there is no endpoint {endpoint} in this domain"
                 problems.add(f"{place}.endpoint", message)
 
 
-def public_uses(uplink: Uplink) -> Iterator[tuple[str, Address, str]]:
-    """Where, which public address, for which endpoint."""
+def _check_targets(at: str, spec: DomainSpec, uplink: Uplink, problems: Problems) -> None:
+    """A floating address leads to an endpoint or to a load balancer of the domain."""
+    names = {balancer.name for balancer in spec.load_balancers}
+    for i, floating in enumerate(uplink.floating):
+        where = f"{at}.floating[{i}]"
+        if (floating.endpoint is None) == (floating.load_balancer is None):
+            problems.add(where, "leads to an endpoint or to a load_balancer: name one of them")
+        elif floating.load_balancer is not None and floating.load_balancer not in names:
+            message = f"there is no load balancer {floating.load_balancer} in this domain"
+            problems.add(f"{where}.load_balancer", message)
+
+
+def public_uses(uplink: Uplink) -> Iterator[tuple[str, Address, str | None]]:
+    """Where, which public address, for which endpoint; None: for a load balancer."""
     for i, floating in enumerate(uplink.floating):
         yield f"floating[{i}]", floating.address, floating.endpoint
     for i, forward in enumerate(uplink.forwards):

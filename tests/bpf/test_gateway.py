@@ -238,6 +238,98 @@ def test_what_is_too_large_for_the_way_in_is_told(lab: Lab, family: int) -> None
         assert packet[IPv6].src == OWN[6] and packet[ICMPv6PacketTooBig].mtu == 1400
 
 
+def shop_front(
+    lab: Lab, *backends: str, gateway: bool = True, gateways: tuple[str, ...] = ("n1", "n2")
+) -> None:
+    """A load balancer of `backends` behind a public address of each family."""
+    front = {
+        "name": "front",
+        "bridge": "web",
+        "addresses": ["10.0.1.200", "2001:db8:1::200"],
+        "listeners": [{"port": 80, "to_port": 8080}],
+        "backends": [{"endpoint": name} for name in backends],
+    }
+    floating = [{"address": address, "load_balancer": "front"} for address in VIP.values()]
+    here = Outside("internet", lab.ifindex["outside"], DEVICE_MAC)
+    lab.program(
+        zone_with_uplink(gateways, floating=floating, load_balancers=[front]),
+        outside=(here,) if gateway else (),
+    )
+    know(lab, *ROUTER.values())
+
+
+VIP = {4: "198.19.5.140", 6: "2001:db8:e:2::40"}
+
+
+def syn(family: int, sport: int) -> Packet:
+    return outside(family, VIP[family], TCP(sport=sport, dport=80, flags="S", seq=7))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_load_balancer_behind_a_public_address(lab: Lab, family: int) -> None:
+    shop_front(lab, "b", "c", "d", "f")
+    near: dict[str, int] = {}
+    far: dict[str, int] = {}
+    for sport in range(2000, 2060):
+        came = lab.from_outside(syn(family, sport))
+        if came.delivered_to:
+            packet = checked(came.frame)
+            head = packet[IP] if family == 4 else packet[IPv6]
+            assert head.dst == t.ip(came.delivered_to, family) and head.src == OUT[family]
+            assert packet[TCP].dport == 8080
+            near[came.delivered_to] = near.get(came.delivered_to, 0) + 1
+        else:
+            vtep = came.tunnel.outer[IP].dst
+            far[vtep] = far.get(vtep, 0) + 1
+    assert set(near) == {"b", "d"} and set(far) == {t.VTEPS[1], t.VTEPS[2]}
+    assert min(*near.values(), *far.values()) > 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_backend_answers_from_the_public_address(lab: Lab, family: int) -> None:
+    shop_front(lab, "b", gateways=("n1",))
+    for turn in range(2):
+        came = lab.from_outside(syn(family, 3000 + turn))
+        assert came.delivered_to == "b"
+        sa = TCP(sport=8080, dport=3000 + turn, flags="SA", seq=9, ack=8)
+        left = checked(lab.send("b", to("b", OUT[family]) / sa).frame)
+        head = left[IP] if family == 4 else left[IPv6]
+        assert (head.src, left[TCP].sport, left.dst) == (VIP[family], 80, ROUTER_MAC)
+        ack = TCP(sport=3000 + turn, dport=80, flags="A", seq=8, ack=10)
+        assert lab.from_outside(outside(family, VIP[family], ack)).delivered_to == "b"
+
+
+def test_what_gateway_and_edge_choose_is_the_same(lab: Lab) -> None:
+    """An edge gets only connections that it gives to its own backends."""
+    shop_front(lab, "b", "c", "d", gateway=False)
+    taken = 0
+    for sport in range(2000, 2040):
+        inner = Ether(src=EXT_MAC, dst=EXT_MAC) / syn(4, sport)[IP]
+        came = lab.receive(vxlan(inner, vni=EXT_VNI))
+        assert came.delivered_to in ("b", "d") or came.drop is Drop.NOT_HERE
+        taken += came.drop is None
+    assert 15 < taken < 40
+
+
+def test_a_connection_stays_while_others_move(lab: Lab) -> None:
+    shop_front(lab, "b", "d")
+    before = {sport: lab.from_outside(syn(4, sport)).delivered_to for sport in range(2000, 2030)}
+    shop_front(lab, "b", "d", "p")
+    for sport, name in before.items():
+        ack = TCP(sport=sport, dport=80, flags="A", seq=8, ack=10)
+        sa = TCP(sport=8080, dport=sport, flags="SA", seq=9, ack=8)
+        assert lab.send(name or "", to(name or "", OUT[4]) / sa).drop is None
+        assert lab.from_outside(outside(4, VIP[4], ack)).delivered_to == name
+
+
+def test_only_nodes_with_backends_speak_for_a_load_balancer(lab: Lab) -> None:
+    shop_front(lab, "b", "c")
+    l4 = TCP(sport=80, dport=9, flags="SA")
+    assert lab.receive(edge(4, VIP[4], l4, node=2)).drop is None
+    assert lab.receive(edge(4, VIP[4], l4, node=3)).drop is Drop.SOURCE_ADDRESS
+    assert lab.receive(edge(4, VIP[4], TCP(sport=81, dport=9), node=2)).drop is Drop.SOURCE_ADDRESS
+
+
 def test_a_tagged_network_leaves_the_untagged_alone(lab: Lab) -> None:
     as_gateway(lab, vlan=100)
     untagged = outside(4, FLOAT[4], UDP(sport=9, dport=53))

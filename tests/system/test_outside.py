@@ -26,6 +26,7 @@ TENANT = "t-sys-hooli"
 HOST = {4: "198.51.100.254", 6: "2001:db8:51::fe"}
 FLOAT = {4: "198.51.100.130", 6: "2001:db8:51::230"}
 FORWARD = "198.51.100.131"
+BALANCED = "198.51.100.132"
 SHARED = ("198.51.100.64", "198.51.100.65", "198.51.100.66", "198.51.100.67")
 CONNECTIONS = 1000
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -162,6 +163,20 @@ def test_a_floating_address_is_reached_and_used(
         with connect(guests["web-1"], family, HOST[family], 7000) as opened:
             exchange(opened, b"x")
         assert there.peers == {FLOAT[family]}
+
+
+def test_a_load_balancer_behind_a_public_address(guests: dict[str, Guest], outside: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(echo(NETNS_DIR / guests[name].namespace, port=80))
+            for name in ("web-1", "web-2")
+        ]
+        with entered(outside):
+            for _ in range(30):
+                client = socket.create_connection((BALANCED, 80), timeout=5)
+                assert exchange(client, b"shop") == b"shop"
+                client.close()
+        assert [server.peers for server in servers] == [{HOST[4]}, {HOST[4]}]
 
 
 def test_a_forwarded_port(guests: dict[str, Guest], outside: Path) -> None:

@@ -94,6 +94,16 @@ FORWARD = ", forwards: [{address: 198.51.100.131, port: 22, endpoint: a}]"
         ([external(nat=""), domain()], "uplink.source_nat", "has no addresses for it"),
         ([external(), domain(FLOAT)], "floating[0].endpoint", "no endpoint a"),
         (
+            [external(), domain(", floating: [{address: 198.51.100.130}]")],
+            "floating[0]",
+            "name one of them",
+        ),
+        (
+            [external(), domain(", floating: [{address: 198.51.100.130, load_balancer: x}]")],
+            "floating[0].load_balancer",
+            "no load balancer x",
+        ),
+        (
             [external(), domain(FLOAT.replace("100.130", "100.66")), endpoint("a")],
             "floating[0].address",
             "in no floating pool",
