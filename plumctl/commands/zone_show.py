@@ -39,7 +39,7 @@ def show(
                 ("Asked", str(answer["node"])),
                 ("Directors", ", ".join(directors) or "none"),
                 ("Authority", str(answer["authority_fingerprint"])),
-                ("", f"until {answer['authority_expires']}"),
+                ("Good until", str(answer["authority_expires"])),
                 *_changing(answer.get("authority_change")),
             ]
         )
@@ -52,6 +52,6 @@ def _changing(change: Document | None) -> list[tuple[str, str]]:
         return []
     waiting = ", ".join(change["waiting_for"]) or "nobody"
     return [
-        ("Its change", f"{change['phase']} since {change['since']}, waits for {waiting}"),
-        ("", f"to {change['authority_fingerprint']}"),
+        ("Changes to", str(change["authority_fingerprint"])),
+        ("Phase", f"{change['phase']} since {change['since']}, waits for {waiting}"),
     ]
