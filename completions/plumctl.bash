@@ -59,6 +59,7 @@ _plumctl() {
                 "sandbox exec") verb="sandbox exec" ;;
                 "sandbox shell") verb="sandbox shell" ;;
                 "sandbox node") verb="sandbox node" ;;
+                "sandbox outside") verb="sandbox outside" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
                 "node") group="node " ;;
@@ -83,7 +84,7 @@ _plumctl() {
             "policy ") _plumctl_words "test" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
-            "sandbox ") _plumctl_words "up down status exec shell node" ;;
+            "sandbox ") _plumctl_words "up down status exec shell node outside" ;;
             *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
@@ -344,6 +345,7 @@ _plumctl_flags() {
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;
         "sandbox shell") flags="--tenant -t --domain -d --help -h" ;;
         "sandbox node") flags="--help -h" ;;
+        "sandbox outside") flags="--help -h" ;;
         "completion") flags="--help -h" ;;
     esac
 }
@@ -379,6 +381,7 @@ _plumctl_places() {
         "sandbox exec") places='endpoint -' ;;
         "sandbox shell") places='endpoint' ;;
         "sandbox node") places='node -' ;;
+        "sandbox outside") places='-' ;;
         "completion") places='=SHELL' ;;
     esac
 }

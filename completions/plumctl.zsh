@@ -611,6 +611,13 @@ _plumctl_sandbox_node() {
         '*:argument:'
 }
 
+_plumctl_sandbox_outside() {
+    _arguments -s \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
 _plumctl_completion() {
     _arguments -s \
         '--help[Show this message and exit.]' \
@@ -735,6 +742,7 @@ _plumctl_sandbox() {
         'exec:Run a command inside an endpoint. Exits as the command does.'
         'shell:Open a shell inside an endpoint.'
         'node:Run a command inside a node. Exits as the command does.'
+        'outside:Run a command on the host outside the zone. Exits as the command does.'
     )
     if ((CURRENT == 2)); then
         _describe command commands

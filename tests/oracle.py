@@ -20,9 +20,11 @@ from daemon.model.object import Domain, Endpoint
 from daemon.model.policy import Action, Rule
 from daemon.model.snapshot import Snapshot
 
+OUTSIDE = "outside the zone"  # no node or bridge is called that
+
 
 class Fate(NamedTuple):
-    """`what`: delivered, answered, flooded or the name of a drop reason."""
+    """`what`: delivered, answered, flooded, outside or the name of a drop reason."""
 
     what: str
     endpoint: str = ""  # path of the endpoint delivered to
@@ -150,6 +152,8 @@ class Oracle:
         }
 
     def groups_of_address(self, address: Address, node: str) -> set[str]:
+        if node == OUTSIDE:
+            return set()  # nobody out there is in a group
         found = self.owner_of_address(address, node)
         if found and found.endpoint:
             return self.groups(found.endpoint)
@@ -253,6 +257,9 @@ class Oracle:
             if not bridge:
                 yield Fate(next_address)
                 continue
+            if bridge == OUTSIDE:
+                yield self.leaving(source, packet, router)
+                continue
             address = packet.dst if next_address == "" else _address(next_address)
             found = self.owner_of_address(address, node)
             if found is None or found.router is router:
@@ -273,6 +280,40 @@ class Oracle:
                     yield self.last_mile(
                         source, packet, found.bridge, found.endpoint, macs, ttl - 1
                     )
+
+    def leaving(self, source: Endpoint, packet: Packet, router: Router) -> Fate:
+        """Out of the zone, with another address. Ports are never short in these zones."""
+        assert router.uplink
+        external = self.snapshot.externals[router.uplink.network].spec
+        limits = [
+            n.spec.underlay_mtu - (50 if n.spec.vtep.version == 4 else 70)
+            for n in self.snapshot.nodes.values()
+        ]
+        if packet.length > min(external.mtu, *limits):
+            return Fate("MTU")
+        if _unrelated(packet):
+            return Fate("ICMP_UNRELATED")
+        allowed, egress = self.decide(source, "egress", packet.dst, packet, OUTSIDE)
+        if not allowed:
+            return Fate("POLICY_EGRESS", egress=egress)
+        echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
+        own = [
+            endpoint.addresses
+            for endpoint in self.members.values()
+            for floating in router.uplink.floating
+            if floating.endpoint == endpoint.name
+            and floating.address.version == packet.src.version
+            and endpoint.spec.node == source.spec.node
+            and self.is_there(endpoint, source.spec.node)
+        ]
+        firsts = [[a for a in many if a.version == packet.src.version][:1] for many in own]
+        if [packet.src] in firsts:
+            return Fate("outside", egress=egress)
+        if packet.protocol not in (6, 17) and not echo:
+            return Fate("NAT_PROTOCOL", egress=egress)
+        if not any(net.version == packet.src.version for net in external.nat):
+            return Fate("NAT_EXHAUSTED", egress=egress)
+        return Fate("outside", egress=egress)
 
     def balanced(
         self, source: Endpoint, packet: Packet, balancer: LoadBalancer, ttl: int
@@ -340,6 +381,10 @@ class Oracle:
             if static.blackhole or not hops:
                 hops = [("", "BLACKHOLE")]
             candidates.append((static.to.prefixlen, 1, hops))
+        if router.uplink is not None and router.uplink.network in self.snapshot.externals:
+            external = self.snapshot.externals[router.uplink.network].spec
+            if any(net.version == dst.version for net in (*external.nat, *external.floating)):
+                candidates.append((0, 0, [(OUTSIDE, "")]))
         if not candidates:
             return [("", "NO_ROUTE")]
         return max(candidates, key=lambda one: one[:2])[2]

@@ -19,6 +19,7 @@ from daemon.compiler.routing import Interface, host_rows, interfaces, rif_rows, 
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
 from daemon.compiler.underlay import bridge_mtu
+from daemon.compiler.uplinks import Way, uplink_rows
 from daemon.compiler.wide import wide
 from daemon.model.object import Domain, Endpoint
 from daemon.model.policy import Action
@@ -42,6 +43,7 @@ class DomainInput:
     devices: Mapping[str, Device]
     #: Bytes of the largest tenant packet the underlay takes.
     tunnel_mtu: int
+    ways: tuple[Way, ...] = ()  # out of the zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
     peers = Peers(spec.policies, places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
-    routes, hops = route_rows(domain, given.path, ifaces)
+    routes, hops = route_rows(domain, given.path, ifaces, given.ways)
     rows: Rows = {
         "plum_bridge": bridge_rows(domain, mtus),
         "plum_mac": mac_rows(ifaces, lbs, places),
@@ -95,9 +97,10 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_route": routes,
         "plum_hop": hops,
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
-        "plum_peer": peers.rows(domain.id),
+        "plum_peer": peers.rows(domain.id, outside=bool(given.ways)),
         **balancer_rows(domain.id, lbs, places),
     }
+    uplink_rows(domain, given.node, given.ways, places, rows)
     policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts

@@ -180,6 +180,7 @@ def _identity(kind: Kind | None, data: dict[str, Any]) -> Ref | None:
         None: (),
         Kind.TENANT: (name,),
         Kind.NODE: (name,),
+        Kind.EXTERNAL: (name,),
         Kind.DOMAIN: (tenant, name),
         Kind.ENDPOINT: (tenant, domain, name),
     }[kind]

@@ -9,6 +9,7 @@ from typing import Any
 from daemon.model.base import Address, Mac, Model, Name
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
+from daemon.model.external import ExternalSpec, NatBlock
 from daemon.model.node import NodeSpec
 from daemon.model.tenant import TenantSpec
 
@@ -18,12 +19,16 @@ class Kind(StrEnum):
     DOMAIN = "domain"
     ENDPOINT = "endpoint"
     NODE = "node"
+    EXTERNAL = "external"
 
 
+#: Kinds that belong to the zone, not to a tenant.
+ZONE_KINDS = frozenset({Kind.NODE, Kind.EXTERNAL})
 #: The parts of a path, by kind.
 PATH_FIELDS = {
     Kind.TENANT: ("name",),
     Kind.NODE: ("name",),
+    Kind.EXTERNAL: ("name",),
     Kind.DOMAIN: ("tenant", "name"),
     Kind.ENDPOINT: ("tenant", "domain", "name"),
 }
@@ -74,6 +79,12 @@ class Node(Model):
     cordoned: bool = False
 
 
+class External(Model):
+    name: Name
+    spec: ExternalSpec
+    vni: int  # under which edges and gateways exchange its packets
+
+
 class Domain(Model):
     tenant: Name
     name: Name
@@ -82,6 +93,8 @@ class Domain(Model):
     vnis: dict[Name, int]  # by bridge, unique in the zone
     router_ids: dict[Name, int]  # by router, unique in the zone
     balancer_ids: dict[Name, int] = {}  # by load balancer, unique in the zone
+    #: Public ports for source NAT, by router and node.
+    nat_blocks: dict[Name, dict[Name, tuple[NatBlock, ...]]] = {}
 
 
 class Endpoint(Model):
@@ -94,18 +107,20 @@ class Endpoint(Model):
     addresses: tuple[Address, ...]
 
 
-Object = Tenant | Node | Domain | Endpoint
-Spec = TenantSpec | NodeSpec | DomainSpec | EndpointSpec
+Object = Tenant | Node | External | Domain | Endpoint
+Spec = TenantSpec | NodeSpec | ExternalSpec | DomainSpec | EndpointSpec
 
 OBJECT_TYPES: dict[Kind, type[Object]] = {
     Kind.TENANT: Tenant,
     Kind.NODE: Node,
+    Kind.EXTERNAL: External,
     Kind.DOMAIN: Domain,
     Kind.ENDPOINT: Endpoint,
 }
 SPEC_TYPES: dict[Kind, type[Spec]] = {
     Kind.TENANT: TenantSpec,
     Kind.NODE: NodeSpec,
+    Kind.EXTERNAL: ExternalSpec,
     Kind.DOMAIN: DomainSpec,
     Kind.ENDPOINT: EndpointSpec,
 }
@@ -118,6 +133,8 @@ def ref_of(item: Object) -> Ref:
             return Ref(kind=Kind.TENANT, name=item.name)
         case Node():
             return Ref(kind=Kind.NODE, name=item.name)
+        case External():
+            return Ref(kind=Kind.EXTERNAL, name=item.name)
         case Domain():
             return Ref(kind=Kind.DOMAIN, tenant=item.tenant, name=item.name)
         case Endpoint():

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.model.object import Domain, Endpoint, Kind, Object, Ref, Tenant, ref_of
+from daemon.model.object import Domain, Endpoint, External, Kind, Node, Object, Ref, Tenant, ref_of
 from daemon.zone.keys import ROOT
 
 STATUS = f"{ROOT}status/"
@@ -84,7 +84,9 @@ def concerned_nodes(item: Object, endpoints: Iterable[Endpoint]) -> list[str]:
                     if e.tenant == item.tenant and e.spec.domain == item.name
                 }
             )
-        case _:
+        case External():
+            return sorted(gateway.node for gateway in item.spec.gateways)
+        case Node():
             return [item.name]
 
 

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
+from daemon.model.external import ExternalSpec
 from daemon.model.manifest import Manifest
 from daemon.model.node import NodeSpec
 from daemon.model.object import Kind, Object, Ref
@@ -26,6 +28,7 @@ class Edit:
     nodes: Mapping[str, NodeSpec]
     domains: Mapping[str, DomainSpec]
     endpoints: Mapping[str, EndpointSpec]
+    externals: Mapping[str, ExternalSpec]
     written: tuple[Ref, ...] = ()  # given by manifests, in their order
     removed: tuple[Ref, ...] = ()
     #: Mentioned by manifests that could not be read: known to be meant to exist.
@@ -89,12 +92,18 @@ def make_edit(
     tenants = {path: item.spec for path, item in current.tenants.items()}
     nodes = {path: item.spec for path, item in current.nodes.items()}
     domains = {path: item.spec for path, item in current.domains.items()}
+    externals = {path: item.spec for path, item in current.externals.items()}
     endpoints = dict(index_of(current.endpoints).specs)
     removed = tuple(dict.fromkeys(removed))
-    tables: dict[Kind, dict[str, TenantSpec] | dict[str, NodeSpec] | dict[str, DomainSpec]]
-    tables = {Kind.TENANT: tenants, Kind.NODE: nodes, Kind.DOMAIN: domains}
+    tables: dict[Kind, dict[str, Any]] = {
+        Kind.TENANT: tenants,
+        Kind.NODE: nodes,
+        Kind.DOMAIN: domains,
+        Kind.ENDPOINT: endpoints,
+        Kind.EXTERNAL: externals,
+    }
     for ref in removed:
-        (endpoints if ref.kind is Kind.ENDPOINT else tables[ref.kind]).pop(ref.path, None)
+        tables[ref.kind].pop(ref.path, None)
     for manifest in manifests:
         path = manifest.ref.path
         match manifest.spec:
@@ -106,5 +115,18 @@ def make_edit(
                 domains[path] = domain
             case EndpointSpec() as endpoint:
                 endpoints[path] = endpoint
+            case ExternalSpec() as external:
+                externals[path] = external
     written = tuple(manifest.ref for manifest in manifests)
-    return Edit(current, tenants, nodes, domains, endpoints, written, removed, broken, prefer or {})
+    return Edit(
+        current,
+        tenants,
+        nodes,
+        domains,
+        endpoints,
+        externals,
+        written,
+        removed,
+        broken,
+        prefer or {},
+    )

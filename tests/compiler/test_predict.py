@@ -48,6 +48,8 @@ class Names:
             return Fate(made.drop.name, egress=egress, ingress=ingress)
         if made.outcome is Outcome.ANSWERED:
             return Fate("answered")
+        if made.outcome is Outcome.OUTSIDE:
+            return Fate("outside", egress=egress)
         if made.outcome is Outcome.FLOODED:
             return Fate("flooded", egress=egress, copies=self.copies(made))
         path = self._devices[made.node, made.ifindex]
