@@ -60,13 +60,13 @@ wait
 say "A way out of the zone: two gateways, an outside host, and a shop behind a load balancer."
 show plumctl apply --wait -f outside.yaml
 show plumctl get external
-show plumctl sandbox exec hooli/site/app-1 -- ping -c 2 -i 0.2 198.51.100.254
+show plumctl sandbox exec umbrella/site/app-1 -- ping -c 2 -i 0.2 198.51.100.254
 pages=$(mktemp -d)
 trap 'rm -rf "$pages"' EXIT
 for server in web-1 web-2; do
 	mkdir "$pages/$server"
 	echo "hello from $server" >"$pages/$server/index.html"
-	plumctl sandbox exec "hooli/site/$server" -- timeout 60 python3 -m http.server 80 -d "$pages/$server" >/dev/null 2>&1 &
+	plumctl sandbox exec "umbrella/site/$server" -- timeout 60 python3 -m http.server 80 -d "$pages/$server" >/dev/null 2>&1 &
 	servers="${servers:-} $!"
 done
 sleep 1 # both are listening
