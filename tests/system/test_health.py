@@ -53,7 +53,7 @@ def documents(name: str) -> list[Document]:
 
 
 def inside(name: str, mark: str) -> Document:
-    return {"attach": {"kind": "namespace", "name": f"{TENANT}-{name}-{mark}"}}
+    return {"attach": {"namespace": f"{TENANT}-{name}-{mark}"}}
 
 
 class Servers:
