@@ -7,8 +7,8 @@
 #include "icmp_error.h"
 #include "maglev.h"
 
-#define CHECK_PORTS 64512 /* and above: where plumd's health checks come from */
-#define BACKEND_TRIES 4 /* when the choice falls on the client itself */
+#define CHECK_PORTS   64512 /* and above: where plumd's health checks come from */
+#define BACKEND_TRIES 4	    /* when the choice falls on the client itself */
 
 /* The backend of a connection that has one already: it keeps it. */
 static __always_inline bool keep_backend(struct pkt *p)
