@@ -23,6 +23,10 @@ _plumctl() {
                 "export") verb="export" ;;
                 "history") verb="history" ;;
                 "rollback") verb="rollback" ;;
+                "template list") verb="template list" ;;
+                "template show") verb="template show" ;;
+                "template instantiate") verb="template instantiate" ;;
+                "template upgrade") verb="template upgrade" ;;
                 "endpoint create") verb="endpoint create" ;;
                 "endpoint delete") verb="endpoint delete" ;;
                 "node token") verb="node token" ;;
@@ -61,6 +65,7 @@ _plumctl() {
                 "sandbox node") verb="sandbox node" ;;
                 "sandbox outside") verb="sandbox outside" ;;
                 "completion") verb="completion" ;;
+                "template") group="template " ;;
                 "endpoint") group="endpoint " ;;
                 "node") group="node " ;;
                 "zone") group="zone " ;;
@@ -78,6 +83,7 @@ _plumctl() {
         _plumctl_offer "$expect"
     elif [[ -z $verb ]]; then
         case "$group" in
+            "template ") _plumctl_words "list show instantiate upgrade" ;;
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "token join add rotate cordon uncordon drain remove" ;;
             "zone ") _plumctl_words "init show backup restore migrate rotate-ca" ;;
@@ -85,7 +91,7 @@ _plumctl() {
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node outside" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback template endpoint node zone mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -161,6 +167,16 @@ _plumctl_flag() {
         "rollback:--comment") expect='-' ;;
         "rollback:-o" | "rollback:--output") expect='=FORMAT' ;;
         "rollback:--socket") expect='@file' ;;
+        "template list:-o" | "template list:--output") expect='=FORMAT' ;;
+        "template show:-o" | "template show:--output") expect='=FORMAT' ;;
+        "template instantiate:--set") expect='-' ;;
+        "template instantiate:--timeout") expect='-' ;;
+        "template instantiate:--comment") expect='-' ;;
+        "template instantiate:-o" | "template instantiate:--output") expect='=FORMAT' ;;
+        "template instantiate:--socket") expect='@file' ;;
+        "template upgrade:--tenant" | "template upgrade:-t") expect='tenant' ;;
+        "template upgrade:--timeout") expect='-' ;;
+        "template upgrade:--socket") expect='@file' ;;
         "endpoint create:--bridge") expect='-' ;;
         "endpoint create:--node") expect='node' ;;
         "endpoint create:--tenant" | "endpoint create:-t") expect='tenant' ;;
@@ -309,6 +325,10 @@ _plumctl_flags() {
         "export") flags="--tenant -t --domain -d -o --output --socket --help -h" ;;
         "history") flags="-o --output --no-headers --socket --help -h" ;;
         "rollback") flags="--wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
+        "template list") flags="-o --output --no-headers --help -h" ;;
+        "template show") flags="-o --output --help -h" ;;
+        "template instantiate") flags="--set --wait -w --timeout --dry-run --comment -o --output --no-headers --socket --help -h" ;;
+        "template upgrade") flags="--tenant -t --yes -y --dry-run --wait -w --timeout --socket --help -h" ;;
         "endpoint create") flags="--bridge --node --tenant -t --domain -d --netns --device --tap --veth --dhcp --address --mac --label --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "endpoint delete") flags="--tenant -t --domain -d --wait -w --timeout --dry-run -o --output --no-headers --socket --help -h" ;;
         "node token") flags="--role --vtep --ttl --again -o --output --socket --help -h" ;;
@@ -359,6 +379,9 @@ _plumctl_places() {
         "export") places='=KIND' ;;
         "history") places='-' ;;
         "rollback") places='-' ;;
+        "template show") places='-' ;;
+        "template instantiate") places='- -' ;;
+        "template upgrade") places='-' ;;
         "endpoint create") places='-' ;;
         "endpoint delete") places='endpoint' ;;
         "node token") places='-' ;;

@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --host-key --key --label --limit --mac --mtu --name --netns --node --nodes --object --out --outcome --output --package --port --protocol --role --server --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
+        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --host-key --key --label --limit --mac --mtu --name --netns --node --nodes --object --out --outcome --output --package --port --protocol --role --server --set --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -52,6 +52,7 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a describe -d 
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a export -d 'Print objects as manifests.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a history -d 'List applied revisions, or show one.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a rollback -d 'Go back to how it was at a revision.'
+complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a template -d 'Domains from templates.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a endpoint -d 'Create and delete endpoints.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a node -d 'Take nodes into the zone, empty them, take them out.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a zone -d 'Make a zone, look at it, back it up, restore it, move it.'
@@ -66,6 +67,10 @@ complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a token -d 'To
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a audit -d 'Who did, tried or looked at what.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a sandbox -d 'A whole zone on this machine, to try things out.'
 complete -c plumctl -n 'test (count (__plumctl_words)) -eq 0' -f -a completion -d 'Print the completion script of a shell.'
+complete -c plumctl -n '__plumctl_only template' -f -a list -d 'The templates there are: your own, and those that plumctl brings.'
+complete -c plumctl -n '__plumctl_only template' -f -a show -d 'A template\'s parameters: what they are for, their types, defaults and bounds.'
+complete -c plumctl -n '__plumctl_only template' -f -a instantiate -d 'Make a domain from a template: all of it, or nothing when a parameter is refused.'
+complete -c plumctl -n '__plumctl_only template' -f -a upgrade -d 'Bring every instance to the template as it is now. Shows all differences first.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a create -d 'Create an endpoint. It stays closed until its node has programmed it.'
 complete -c plumctl -n '__plumctl_only endpoint' -f -a delete -d 'Delete endpoints: all that are named, or none when one is refused.'
 complete -c plumctl -n '__plumctl_only node' -f -a token -d 'Make a join token for a machine. Good once, and this is the only time it is shown.'
@@ -158,6 +163,27 @@ complete -c plumctl -n '__plumctl_at rollback' -s o -l output -r -f -a 'table wi
 complete -c plumctl -n '__plumctl_at rollback' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at rollback' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at rollback' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at template list' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at template list' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at template list' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at template show' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at template show' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l set -r -f -d 'A parameter; commas in a list. Repeat it.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l wait -s w -d 'Return when every node has programmed it.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l timeout -r -f -d 'How long --wait waits.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l dry-run -d 'Say what would change, change nothing.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l comment -r -f -d 'Why; kept in the history.'
+complete -c plumctl -n '__plumctl_at template instantiate' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at template instantiate' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at template instantiate' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l yes -s y -d 'Do not ask.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l dry-run -d 'Say what would change, change nothing.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l wait -s w -d 'Return when every node has programmed it.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l timeout -r -f -d 'How long --wait waits.'
+complete -c plumctl -n '__plumctl_at template upgrade' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at template upgrade' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at endpoint create' -l bridge -r -f -d 'Bridge of the domain.'
 complete -c plumctl -n '__plumctl_at endpoint create' -l node -r -f -a '(__plumctl_objects node)' -d 'Node that hosts it.'
 complete -c plumctl -n '__plumctl_at endpoint create' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'

@@ -146,6 +146,58 @@ _plumctl_rollback() {
         '1:argument:'
 }
 
+_plumctl_template_list() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_template_show() {
+    _arguments -s \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
+_plumctl_template_instantiate() {
+    _arguments -s \
+        '--set[A parameter; commas in a list. Repeat it.]:value:' \
+        '--wait[Return when every node has programmed it.]' \
+        '-w[Return when every node has programmed it.]' \
+        '--timeout[How long --wait waits.]:value:' \
+        '--dry-run[Say what would change, change nothing.]' \
+        '--comment[Why; kept in the history.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:' \
+        '*:argument:'
+}
+
+_plumctl_template_upgrade() {
+    _arguments -s \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--dry-run[Say what would change, change nothing.]' \
+        '--wait[Return when every node has programmed it.]' \
+        '-w[Return when every node has programmed it.]' \
+        '--timeout[How long --wait waits.]:value:' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
 _plumctl_endpoint_create() {
     _arguments -s \
         '--bridge[Bridge of the domain.]:value:' \
@@ -625,6 +677,24 @@ _plumctl_completion() {
         '1:argument:(bash zsh fish)'
 }
 
+_plumctl_template() {
+    local -a commands
+    commands=(
+        'list:The templates there are\\: your own, and those that plumctl brings.'
+        'show:A template'\''s parameters\\: what they are for, their types, defaults and bounds.'
+        'instantiate:Make a domain from a template\\: all of it, or nothing when a parameter is refused.'
+        'upgrade:Bring every instance to the template as it is now. Shows all differences first.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_template_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_template_$verb
+    fi
+}
+
 _plumctl_endpoint() {
     local -a commands
     commands=(
@@ -774,6 +844,7 @@ _plumctl() {
         'export:Print objects as manifests.'
         'history:List applied revisions, or show one.'
         'rollback:Go back to how it was at a revision.'
+        'template:Domains from templates.'
         'endpoint:Create and delete endpoints.'
         'node:Take nodes into the zone, empty them, take them out.'
         'zone:Make a zone, look at it, back it up, restore it, move it.'

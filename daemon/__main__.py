@@ -24,6 +24,7 @@ from daemon.datapath.events import PuntReader
 from daemon.datapath.loader import load
 from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.duties import Duties
+from daemon.health.service import HealthService
 from daemon.notify import notify, watchdog_period_s
 from daemon.options import Options, parse, program_version
 from daemon.outside import OutsideDuties
@@ -135,6 +136,13 @@ async def serve(options: Options) -> None:
         monitor = Monitor(heard)
         stack.callback(monitor.close)
         duties = Duties(reconciler, store)
+        health = HealthService(
+            options.node,
+            store,
+            lambda: reconciler.snapshot,
+            reconciler.ifindex_of,
+            reconciler.backends_down,
+        )
         node = RunningNode(
             reconciler,
             lambda table, key: datapath.maps[table].lookup(key),
@@ -143,7 +151,7 @@ async def serve(options: Options) -> None:
         )
         stack.callback(node.close)
         api = joined.make_api(options, store, node, listener, member)
-        await _run(stop, api.server, reconciler, responder, duties, outside, api.upkeep)
+        await _run(stop, api.server, reconciler, responder, duties, outside, health, api.upkeep)
 
 
 async def _open_store(url: str) -> Store:
@@ -173,6 +181,7 @@ async def _run(
     responder: Responder,
     duties: Duties,
     outside: OutsideDuties,
+    health: HealthService,
     upkeep: Upkeep | None,
 ) -> None:
     tasks = [
@@ -180,6 +189,7 @@ async def _run(
         asyncio.create_task(reconciler.run(), name="reconcile"),
         asyncio.create_task(duties.run(), name="duties"),
         asyncio.create_task(outside.run(), name="outside"),
+        asyncio.create_task(health.run(), name="health"),
         asyncio.create_task(_advertise(responder), name="advertise"),
         asyncio.create_task(_watchdog(), name="watchdog"),
     ]
@@ -189,7 +199,7 @@ async def _run(
     log.info("plumd started", extra={"step": "start", "object": reconciler.node})
     notify("READY=1")
     try:
-        await asyncio.wait([stopping, *tasks[:4]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, *tasks[:5]], return_when=asyncio.FIRST_COMPLETED)
     finally:
         notify("STOPPING=1")
         log.info("plumd stops, the datapath goes on", extra={"step": "stop"})

@@ -35,6 +35,7 @@ COMMANDS = {
     "export": Command("export", "Print objects as manifests."),
     "history": Command("history", "List applied revisions, or show one."),
     "rollback": Command("rollback", "Go back to how it was at a revision."),
+    "template": Command("template", "Domains from templates."),
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "node": Command("node", "Take nodes into the zone, empty them, take them out."),
     "zone": Command("zone", "Make a zone, look at it, back it up, restore it, move it."),

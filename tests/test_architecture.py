@@ -43,10 +43,11 @@ LAYERS: dict[str, set[str]] = {
     "mesh": {"abi", "model"},
     "datapath": {"abi"},
     "responders": {"abi", "model"},
+    "health": {"abi", "model", "store", "zone", "responders"},
     "reconcile": {
         "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",
     },
-    "api": {"abi", "model", "store", "zone", "trust", "compiler", "mesh", "reconcile"},
+    "api": {"abi", "model", "store", "zone", "trust", "compiler", "mesh", "health", "reconcile"},
 }  # fmt: skip
 
 

@@ -7,7 +7,8 @@
 #include "icmp_error.h"
 #include "maglev.h"
 
-#define BACKEND_TRIES 4 /* when the choice falls on the client itself */
+#define CHECK_PORTS   64512 /* and above: where plumd's health checks come from */
+#define BACKEND_TRIES 4	    /* when the choice falls on the client itself */
 
 /* The backend of a connection that has one already: it keeps it. */
 static __always_inline bool keep_backend(struct pkt *p)
@@ -85,6 +86,14 @@ static __always_inline bool is_virtual(const struct pkt *p)
 	return host && host->balancer == p->balancer;
 }
 
+/* What a backend answers to a health check: plumd has heard it on the device, and the
+ * backend must not hear that nobody listens. */
+static __always_inline bool answers_check(const struct pkt *p)
+{
+	return bpf_ntohs(p->dport) >= CHECK_PORTS &&
+	       (p->proto == IPPROTO_UDP || p->tcp_flags & (TCP_ACK | TCP_RST));
+}
+
 /*
  * stage LOAD_BALANCE: a packet to a virtual address, on the client's node. A
  * connection keeps its backend; a new one gets what the Maglev table says, so
@@ -107,6 +116,8 @@ static __always_inline int stage_load_balance(struct __sk_buff *skb, struct pkt 
 	if (!host) {
 		addr_copy(key.addr, p->daddr);
 		vip = bpf_map_lookup_elem(&plum_vip, &key);
+		if (!vip && answers_check(p))
+			return CONSUMED;
 		if (!vip)
 			return unreachable(p, DROP(NO_LISTENER), UNREACH_PORT, UNREACH6_PORT);
 		rc = choose_backend(p, vip);

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from daemon.health.verdict import Verdict
 from daemon.model.object import Kind
 from daemon.model.user import AccessRole
 from daemon.reconcile.status import Exceptional, ObjectStatus, Repair
@@ -45,6 +46,11 @@ class View(Answer):
     liveness: Liveness | None = Field(default=None, description="Of a node; null: not judged yet")
     used: dict[str, int] | None = Field(
         default=None, description="Of a tenant: what counts against its quota"
+    )
+    health: dict[str, dict[str, Verdict]] | None = Field(
+        default=None,
+        description="Of a domain, asked for by itself: by balancer and endpoint, what the"
+        " backends' health checks say",
     )
 
 

@@ -11,8 +11,10 @@ from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
 from daemon.api.reports import read_reports
 from daemon.api.sight import Sight, SightDep
+from daemon.health.verdict import Report, verdicts_of
 from daemon.model.object import (
     ZONE_KINDS,
+    Domain,
     Endpoint,
     Kind,
     Object,
@@ -29,7 +31,7 @@ from daemon.reconcile.status import (
     object_status,
 )
 from daemon.store.interface import Item, Store
-from daemon.zone.keys import ROOT, object_key
+from daemon.zone.keys import ROOT, health_prefix, object_key
 from daemon.zone.liveness import read_liveness
 from daemon.zone.quota import RESOURCES, used_now
 from daemon.zone.read import decode, read_current
@@ -72,8 +74,20 @@ async def get_object(backend: BackendDep, sight: SightDep, kind: Kind, path: str
         raise NotFoundError(f"there is no {ref.text}", hint)
     reports = await read_reports(backend.store)
     endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
-    view = _view(decode(kind, item.value), item, endpoints, reports, by_object(reports))
+    found = decode(kind, item.value)
+    view = _view(found, item, endpoints, reports, by_object(reports))
+    if isinstance(found, Domain):
+        view = view.model_copy(update={"health": await _health(backend.store, found, path)})
     return (await _shown(backend.store, sight, (view,)))[0]
+
+
+async def _health(store: Store, domain: Domain, path: str) -> Report | None:
+    """Verdicts of the balancers with checks, as the backends' nodes wrote them."""
+    checked = [one.name for one in domain.spec.load_balancers if one.health]
+    if not checked:
+        return None
+    said = verdicts_of((await store.list(health_prefix(path))).items)
+    return {name: said.get(name, {}) for name in checked}
 
 
 async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[View, ...]:

@@ -50,14 +50,21 @@ def balancers(domain: Domain) -> list[Balancer]:
     ]
 
 
-def balancer_rows(domain_id: int, found: Sequence[Balancer], seats: Sequence[Seat]) -> Rows:
+#: Balancer and endpoint, of backends that fail their balancer's health check.
+Down = frozenset[tuple[str, str]]
+NOBODY: Down = frozenset()
+
+
+def balancer_rows(
+    domain_id: int, found: Sequence[Balancer], seats: Sequence[Seat], down: Down = NOBODY
+) -> Rows:
     """plum_vip, plum_backend and plum_maglev. A listener without backends has list 0."""
     vips: Table = {}
     backends: Table = {}
     tables: Table = {}
     for balancer in found:
         flags = VipFlag.SOURCE_AFFINITY.value if balancer.spec.affinity is Affinity.SOURCE else 0
-        members = _members(balancer.spec, seats)
+        members = _members(balancer.spec, seats, down)
         for addr in balancer.addresses:
             number = add_list(_of_family(members, addr), backends, tables)
             for listener in balancer.spec.listeners:
@@ -67,8 +74,12 @@ def balancer_rows(domain_id: int, found: Sequence[Balancer], seats: Sequence[Sea
     return {"plum_vip": vips, "plum_backend": backends, "plum_maglev": tables}
 
 
-def _members(spec: LoadBalancer, seats: Sequence[Seat]) -> list[tuple[Seat, int]]:
-    """Endpoints that get new connections, with their weights, by path."""
+def _members(spec: LoadBalancer, seats: Sequence[Seat], down: Down) -> list[tuple[Seat, int]]:
+    """Endpoints that get new connections, with their weights, by path.
+
+    When all of them are down all get some: a check that is wrong must not do what no
+    dead server could, and a client of a dead one loses nothing by the attempt.
+    """
     weights = {backend.endpoint: backend.weight for backend in spec.backends}
     found = []
     for seat in seats:
@@ -76,7 +87,10 @@ def _members(spec: LoadBalancer, seats: Sequence[Seat]) -> list[tuple[Seat, int]
         weight = weights.get(seat.endpoint.name, 1 if in_group else 0)
         if weight:
             found.append((seat, weight))
-    return found
+    if spec.health is None or not down:
+        return found
+    up = [one for one in found if (spec.name, one[0].endpoint.name) not in down]
+    return up or found
 
 
 def _of_family(members: list[tuple[Seat, int]], vip: bytes) -> tuple[tuple[bytes, int], ...]:
@@ -91,13 +105,18 @@ def _of_family(members: list[tuple[Seat, int]], vip: bytes) -> tuple[tuple[bytes
 
 
 def public_list(
-    of: bytes, spec: LoadBalancer, seats: Sequence[Seat], public: bytes, rows: Rows
+    of: bytes,
+    spec: LoadBalancer,
+    seats: Sequence[Seat],
+    public: bytes,
+    rows: Rows,
+    down: Down = NOBODY,
 ) -> tuple[int, frozenset[int]]:
     """Rows of the backends behind a public address: the list's number, and their nodes.
 
     `of`: whose list it is: another's with the same addresses has other nodes.
     """
-    members = _members(spec, seats)
+    members = _members(spec, seats, down)
     number = add_list(
         _of_family(members, public), rows["plum_backend"], rows["plum_maglev"], of, seats
     )

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TypeVar, cast
 
 from daemon.abi import Ep, EpFlag, EpKey, Epoch, Host, HostKey, Index, MacKey, Peer, Row
-from daemon.compiler.balancing import Balancer, balancer_rows, balancers
+from daemon.compiler.balancing import Balancer, Down, balancer_rows, balancers
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
 from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
@@ -44,6 +44,7 @@ class DomainInput:
     #: Bytes of the largest tenant packet the underlay takes.
     tunnel_mtu: int
     ways: tuple[Way, ...] = ()  # out of the zone
+    down: Down = frozenset()  # backends that fail their checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_hop": hops,
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
         "plum_peer": peers.rows(domain.id, outside=bool(given.ways)),
-        **balancer_rows(domain.id, lbs, places),
+        **balancer_rows(domain.id, lbs, places, given.down),
     }
-    uplink_rows(domain, given.node, given.ways, places, rows)
+    uplink_rows(domain, given.node, given.ways, places, rows, given.down)
     policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts

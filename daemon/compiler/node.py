@@ -97,6 +97,7 @@ def _compile_node(
         cache.domains, members = {}, Members(node)
     changed = members.advance(snapshot.endpoints)
     new: dict[str, _Known] = {}
+    sick = dict(runtime.sick)
     for path in sorted(path for path, local in members.local.items() if local):
         if path not in snapshot.domains:
             continue
@@ -117,6 +118,7 @@ def _compile_node(
                 runtime.down,
                 underlay.tunnel_mtu,
             ),
+            down=sick.get(path, frozenset()),
         )
         known = cache.domains.get(path)
         new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
@@ -193,7 +195,8 @@ def _same_frame(old: DomainInput, new: DomainInput) -> bool:
     """Whether only endpoints and devices may differ."""
     return (
         old.domain is new.domain
-        and (old.node, old.tunnel_mtu, old.ways) == (new.node, new.tunnel_mtu, new.ways)
+        and (old.node, old.tunnel_mtu, old.ways, old.down)
+        == (new.node, new.tunnel_mtu, new.ways, new.down)
         and (old.node_ids is new.node_ids or old.node_ids == new.node_ids)
     )
 

@@ -46,6 +46,8 @@ class Runtime:
     outside: tuple[Outside, ...] = ()
     #: External network and gateway, of those that do not answer.
     down: frozenset[tuple[str, str]] = frozenset()
+    #: By path of their domain: balancer and endpoint, of backends that fail their checks.
+    sick: tuple[tuple[str, frozenset[tuple[str, str]]], ...] = ()
     tcp_established_s: int = 7200
     tcp_transient_s: int = 60
     udp_s: int = 30

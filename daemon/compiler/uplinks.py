@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from daemon import abi
 from daemon.abi import EXTERNAL_ROUTER, PublicKind, RouteKind, VipFlag
-from daemon.compiler.balancing import public_list
+from daemon.compiler.balancing import NOBODY, Down, public_list
 from daemon.compiler.identity import content_id
 from daemon.compiler.result import Outside, Rows, Runtime, Table
 from daemon.compiler.seat import Seat, seats
@@ -82,7 +82,12 @@ def ways(
 
 
 def uplink_rows(
-    domain: Domain, node: str, found: Sequence[Way], places: Sequence[Seat], rows: Rows
+    domain: Domain,
+    node: str,
+    found: Sequence[Way],
+    places: Sequence[Seat],
+    rows: Rows,
+    down: Down = NOBODY,
 ) -> None:
     """Of the domain's own routers, on a node that hosts some of its endpoints."""
     by_name = {way.name: way for way in found}
@@ -109,7 +114,7 @@ def uplink_rows(
                 mine = abi.FloatingKey(number, inner)
                 rows["plum_floating"][mine] = abi.Floating(wide(floating.address))
         rows["plum_public"] |= _own_publics(domain, number, node, way, router.name, uplink, local)
-        _balanced_rows(domain, way.vni, number, uplink, places, rows)
+        _balanced_rows(domain, way.vni, number, uplink, places, rows, down)
 
 
 def _own_publics(
@@ -142,7 +147,13 @@ def _own_publics(
 
 
 def _balanced_rows(
-    domain: Domain, vni: int, router: int, uplink: Uplink, places: Sequence[Seat], rows: Rows
+    domain: Domain,
+    vni: int,
+    router: int,
+    uplink: Uplink,
+    places: Sequence[Seat],
+    rows: Rows,
+    down: Down,
 ) -> None:
     """Load balancers at public addresses: the same rows on gateways and on edges, so that
     both choose the same backend."""
@@ -153,7 +164,7 @@ def _balanced_rows(
             continue
         public = wide(floating.address)
         of = domain.id.to_bytes(8, "little")
-        number, nodes = public_list(of, balancer, places, public, rows)
+        number, nodes = public_list(of, balancer, places, public, rows, down)
         flags = VipFlag.SOURCE_AFFINITY.value if balancer.affinity is Affinity.SOURCE else 0
         for listener in balancer.listeners:
             proto, to_port = _PROTO[listener.protocol], listener.to_port or listener.port
@@ -237,7 +248,7 @@ def external_rows(
             if owner != node and owner in node_ids:
                 row = abi.PublicEnd(0, node_ids[owner], 0, 0, ZERO, 0, 0)
                 rows["plum_public"][public] = row
-        _balanced_outside(snapshot, node, node_ids, name, external.vni, rows)
+        _balanced_outside(snapshot, node, node_ids, name, external.vni, rows, dict(runtime.sick))
         if joins_only(spec):
             continue
         down = {gateway for network, gateway in runtime.down if network == name}
@@ -255,7 +266,13 @@ def external_rows(
 
 
 def _balanced_outside(
-    snapshot: Snapshot, node: str, node_ids: Mapping[str, int], network: str, vni: int, rows: Rows
+    snapshot: Snapshot,
+    node: str,
+    node_ids: Mapping[str, int],
+    network: str,
+    vni: int,
+    rows: Rows,
+    sick: Mapping[str, Down],
 ) -> None:
     for path, domain in snapshot.domains.items():
         for _, router, uplink in uplinks_of(domain.spec):
@@ -266,7 +283,7 @@ def _balanced_outside(
                     (p, e) for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")
                 )
                 places = seats(domain, members, node, node_ids, {})
-                _balanced_rows(domain, vni, number, uplink, places, rows)
+                _balanced_rows(domain, vni, number, uplink, places, rows, sick.get(path, NOBODY))
 
 
 def claimant(addr: bytes, gateways: Sequence[str]) -> str:

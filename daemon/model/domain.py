@@ -87,8 +87,17 @@ class Router(Model):
     uplink: Uplink | None = None
 
 
+class Origin(Model):
+    """The template a domain was made from, and how: what an upgrade starts from."""
+
+    template: Name
+    version: int = Field(ge=1)
+    parameters: dict[str, str | int | bool | list[str | int | bool]] = {}
+
+
 class DomainSpec(Model):
     description: str = ""
+    origin: Origin | None = None
     default: PolicyDefault = PolicyDefault()
     bridges: tuple[Bridge, ...] = ()
     routers: tuple[Router, ...] = ()

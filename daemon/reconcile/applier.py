@@ -60,6 +60,8 @@ class Applier:
         self._attached: dict[str, str] = {}  # devices by external network
         #: External network and gateway, of those that do not answer. Set from outside.
         self.down: frozenset[tuple[str, str]] = frozenset()
+        #: Backends that fail their checks, as in Runtime. Set from outside.
+        self.sick: tuple[tuple[str, frozenset[tuple[str, str]]], ...] = ()
         self._facts: dict[str, tuple[tuple[object, object, int, int], Facts | None]] = {}
 
     def _forget_kernel(self) -> None:
@@ -89,7 +91,7 @@ class Applier:
         exceptions += self._attach(snapshot)
         devices = {path: Device(device.ifindex, device.tap) for path, device in found.items()}
         lame = {(n, self._node) for n in self._attached.keys() - {o.network for o in self._outside}}
-        runtime = Runtime(self._underlay, self._outside, self.down | lame)
+        runtime = Runtime(self._underlay, self._outside, self.down | lame, self.sick)
         compiled, effective, errors = self._keeper.compile(snapshot, self._node, devices, runtime)
         for domain, refusal in errors.items():
             reason = HostError(f"{refusal.message}; {refusal.hint}")
@@ -133,6 +135,11 @@ class Applier:
     def outside(self) -> tuple[Outside, ...]:
         """The devices through which this node is a gateway now."""
         return self._outside
+
+    def ifindex_of(self, path: str) -> int:
+        """The device of a local endpoint; 0: there is none."""
+        found = (self._found or {}).get(path)
+        return found.ifindex if found else 0
 
     def keys(self, table: str) -> tuple[bytes, ...]:
         """Of the rows of a table as they should be."""

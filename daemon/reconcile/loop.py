@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -147,6 +147,18 @@ class Reconciler:
             self._applier.down = down
             self._due = True
             self._wake.set()
+
+    def backends_down(self, sick: Mapping[str, frozenset[tuple[str, str]]]) -> None:
+        """Balancer and endpoint, by domain, of the backends that get no new connections."""
+        new = tuple(sorted((path, down) for path, down in sick.items() if down))
+        if new != self._applier.sick:
+            self._applier.sick = new
+            self._due = True
+            self._wake.set()
+
+    def ifindex_of(self, endpoint: str) -> int:
+        """The device of a local endpoint, by path; 0: there is none."""
+        return self._applier.ifindex_of(endpoint)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

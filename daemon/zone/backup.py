@@ -25,7 +25,7 @@ from daemon.zone.restoring import Mark, refusal
 
 #: Kept out of backups: what nodes say of themselves and renew, elections, and invitations
 #: to join, which are single-use and would be usable twice.
-_NAMES = ("status/", "alive/", "leader/", "liveness/", "mesh/", "join/", "restore")
+_NAMES = ("status/", "alive/", "leader/", "liveness/", "mesh/", "health/", "join/", "restore")
 #: An older authority than the nodes have in their trust folders would lock all of them out.
 VOLATILE = (AUTHORITY, *(f"{ROOT}{name}" for name in _NAMES))
 #: A node that has a certificate now keeps it: it may have been renewed since the backup, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.model.balancer import LoadBalancer
+from daemon.model.balancer import BalancedProtocol, CheckKind, Health, LoadBalancer
 from daemon.model.base import Address
 from daemon.model.domain import Bridge, DomainSpec
 from daemon.zone.addresses import not_a_host, subnet_of
@@ -34,6 +34,8 @@ def check_balancers(at: str, spec: DomainSpec, problems: Problems) -> None:
             _check_addresses(where, balancer, bridge, holders, problems)
         _check_listeners(where, balancer, problems)
         _check_backends(where, balancer, groups, problems)
+        if balancer.health is not None:
+            _check_health(f"{where}.health", balancer, balancer.health, problems)
 
 
 def _check_addresses(
@@ -76,3 +78,29 @@ def _check_backends(at: str, balancer: LoadBalancer, groups: set[str], problems:
             message = f"there is another {backend.endpoint} in this list"
             problems.add(f"{at}.backends[{i}].endpoint", message)
         seen.add(backend.endpoint)
+
+
+def _check_health(at: str, balancer: LoadBalancer, health: Health, problems: Problems) -> None:
+    kind = health.kind
+    if kind not in (CheckKind.HTTP, CheckKind.HTTPS):
+        for name in ("path", "host", "status"):
+            if name in health.model_fields_set:
+                problems.add(f"{at}.{name}", f"is of http and https checks, not of {kind}")
+    else:
+        codes = health.status
+        if isinstance(codes, int) and not 100 <= codes <= 599:
+            problems.add(f"{at}.status", f"{codes} is no HTTP status (100 to 599)")
+    if kind is CheckKind.UDP and health.send is None:
+        message = "is missing: a udp check sends something that the backend answers"
+        problems.add(f"{at}.send", message)
+    if kind is not CheckKind.UDP and health.send is not None:
+        problems.add(f"{at}.send", f"is of udp checks, not of {kind}")
+    if health.send is not None and max(map(ord, health.send)) > 255:
+        problems.add(f"{at}.send", "has a character above U+00FF, which is no byte")
+    if health.timeout_s > health.interval_s:
+        message = f"{health.timeout_s:g} s is longer than interval_s, {health.interval_s:g} s"
+        problems.add(f"{at}.timeout_s", message)
+    protocol = BalancedProtocol.UDP if kind is CheckKind.UDP else BalancedProtocol.TCP
+    if health.port is None and all(one.protocol != protocol for one in balancer.listeners):
+        message = f"is missing, and there is no {protocol} listener to take it from"
+        problems.add(f"{at}.port", message)

@@ -11,6 +11,8 @@ CONFIRM = f"{ROOT}confirm/"
 ALIVE = f"{ROOT}alive/"
 #: `mesh/N`: the peers node N cannot reach through the datapath; written when that changes.
 MESH = f"{ROOT}mesh/"
+#: `health/T/D/N`: how the backends of domain T/D on node N fare; written when that changes.
+HEALTH = f"{ROOT}health/"
 #: `liveness/N`: what the leader of that job makes of both.
 LIVENESS = f"{ROOT}liveness/"
 #: Counters and the number of the last revision. Every change of the zone
@@ -52,6 +54,15 @@ def placement_prefix(node: str) -> str:
 def placement_key(node: str, domain: str) -> str:
     """`/plum/placement/n1/acme/shop`; `domain` is a domain's path."""
     return f"{PLACEMENT}{node}/{domain}"
+
+
+def health_prefix(domain: str) -> str:
+    return f"{HEALTH}{domain}/"
+
+
+def health_key(domain: str, node: str) -> str:
+    """`/plum/health/acme/shop/n1`; `domain` is a domain's path."""
+    return f"{HEALTH}{domain}/{node}"
 
 
 def split_key(key: str) -> tuple[Kind, str] | None:

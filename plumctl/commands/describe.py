@@ -47,6 +47,7 @@ def describe(
     _head(view)
     if view.kind == "endpoint":
         _endpoint_counters(client, view)
+    _health(view)
     if view.used:
         output.line("Used, of what the quota allows:")
         output.details([(name, used(view, name)) for name in view.used], 2)
@@ -75,6 +76,18 @@ def _head(view: View) -> None:
             ("Addresses", addresses(view)),
         ]
     output.details(pairs)
+
+
+def _health(view: View) -> None:
+    """What the health checks of a domain's load balancers say."""
+    for balancer, verdicts in sorted((view.document.get("health") or {}).items()):
+        output.line(f"Health of {balancer}'s backends:")
+        pairs = []
+        for name, verdict in sorted(verdicts.items()):
+            state = "up" if verdict["up"] else "down"
+            why = f": {verdict['why']}" if verdict["why"] else ""
+            pairs.append((name, f"{state} since {verdict['since']}{why}"))
+        output.details(pairs or [("-", "no backend was checked yet")], 2)
 
 
 def _endpoint_counters(client: Client, view: View) -> None:

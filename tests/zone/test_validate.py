@@ -148,6 +148,25 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
         ],
     ),
     (
+        balancer("group: g, health: {path: /x, send: y, interval_s: 1, timeout_s: 2}"),
+        [
+            (f"{L}.health.path", "of http and https checks, not of tcp"),
+            (f"{L}.health.send", "of udp checks, not of tcp"),
+            (f"{L}.health.timeout_s", "2 s is longer than interval_s, 1 s"),
+        ],
+    ),
+    (
+        balancer("group: g, health: {kind: udp}"),
+        [
+            (f"{L}.health.send", "sends something that the backend answers"),
+            (f"{L}.health.port", "no udp listener to take it from"),
+        ],
+    ),
+    (
+        balancer("group: g, health: {kind: http, status: 700}"),
+        [(f"{L}.health.status", "700 is no HTTP status")],
+    ),
+    (
         balancer("group: g, listeners: [{port: 80}, {protocol: tcp, port: 80, to_port: 1}]"),
         [(f"{L}.listeners[1]", "another listener on tcp port 80")],
     ),
