@@ -34,7 +34,7 @@ class View:
 
     @property
     def tenant(self) -> str:
-        return self.path.split("/")[0] if self.kind != "node" else ""
+        return self.path.split("/")[0] if self.kind not in ("node", "adminpolicy") else ""
 
     @property
     def domain(self) -> str:

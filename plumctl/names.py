@@ -9,13 +9,14 @@ from plumctl.client import Client
 from plumctl.errors import ExitCode, PlumError
 
 #: Kind -> parts of a full path.
-DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1}
+DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1, "adminpolicy": 1}
 
 _SPELLINGS = {
     "tenant": ("tenants",),
     "domain": ("domains", "dom", "do"),
     "endpoint": ("endpoints", "ep", "eps"),
     "node": ("nodes", "no"),
+    "adminpolicy": ("adminpolicies", "apol"),
 }
 _SHOWN_CANDIDATES = 10
 
@@ -30,7 +31,7 @@ def kind_of(text: str) -> str:
     meant = f"did you mean {near[0]}? " if near else ""
     raise PlumError(
         f"unknown kind {text!r}",
-        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no)",
+        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no), adminpolicy (apol)",
         ExitCode.USAGE,
     )
 

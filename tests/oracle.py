@@ -13,11 +13,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from daemon.compiler.packet import Packet
+from daemon.model.admin import AdminRule
 from daemon.model.balancer import LoadBalancer
 from daemon.model.base import Address, Network
 from daemon.model.domain import Bridge, Router
 from daemon.model.object import Domain, Endpoint
-from daemon.model.policy import Action, Rule
+from daemon.model.policy import Action, Match, Rule
 from daemon.model.snapshot import Snapshot
 
 
@@ -168,15 +169,63 @@ class Oracle:
     ) -> tuple[bool, str]:
         mine = self.groups(endpoint)
         theirs = self.groups_of_address(peer, node)
+        by_admin = self.decide_by_admin("admin", endpoint, direction, peer, packet, node)
+        if by_admin is not None:
+            return by_admin
         for policy in self.domain.spec.policies:
             if policy.applies_to is not None and policy.applies_to not in mine:
                 continue
             for rule in policy.ingress if direction == "ingress" else policy.egress:
                 if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
                     return rule.action is Action.ALLOW, f"{policy.name}/{direction}/{rule.name}"
+        by_admin = self.decide_by_admin("baseline", endpoint, direction, peer, packet, node)
+        if by_admin is not None:
+            return by_admin
         default = self.domain.spec.default
         verdict = default.ingress if direction == "ingress" else default.egress
         return verdict is Action.ALLOW, ""
+
+    def labels_of_address(self, address: Address, node: str) -> list[dict[str, str]]:
+        """Of every endpoint that may be behind it."""
+        found = self.owner_of_address(address, node)
+        if found and found.endpoint:
+            return [found.endpoint.spec.labels]
+        if found and found.balancer:
+            return []
+        return [
+            e.spec.labels
+            for e in self.members.values()
+            if any(_within(address, p.address) for p in e.spec.allowed_pairs)
+        ]
+
+    def decide_by_admin(
+        self,
+        tier: str,
+        endpoint: Endpoint,
+        direction: str,
+        peer: Address,
+        packet: Packet,
+        node: str,
+    ) -> tuple[bool, str] | None:
+        theirs = self.labels_of_address(peer, node)
+        everyone = self.snapshot.admin_policies.values()
+        for policy in sorted(everyone, key=lambda one: (one.spec.order, one.name)):
+            chosen = policy.spec.applies_to
+            owners = (*chosen.tenants, *chosen.domains)
+            mine = {self.tenant, f"{self.tenant}/{self.domain_name}"}
+            if policy.spec.tier.value != tier or (owners and mine.isdisjoint(owners)):
+                continue
+            if not chosen.labels.items() <= endpoint.spec.labels.items():
+                continue
+            spec = policy.spec
+            for rule in spec.ingress if direction == "ingress" else spec.egress:
+                if not _protocol_matches(rule, packet) or not _is_admin_peer(rule, peer, theirs):
+                    continue
+                if rule.action.value == "pass":
+                    return None
+                path = f"admin:{policy.name}/{direction}/{rule.name}"
+                return rule.action.value == "allow", path
+        return None
 
     # ---- the way
 
@@ -456,7 +505,17 @@ def _peer_matches(rule: Rule, peer: Address, groups: set[str]) -> bool:
     )
 
 
-def _protocol_matches(rule: Rule, packet: Packet) -> bool:
+def _is_admin_peer(rule: AdminRule, peer: Address, labels: list[dict[str, str]]) -> bool:
+    if rule.peers is None:
+        return True
+    return any(
+        (p.cidr is not None and _within(peer, p.cidr))
+        or (p.labels and any(p.labels.items() <= one.items() for one in labels))
+        for p in rule.peers
+    )
+
+
+def _protocol_matches(rule: Match, packet: Packet) -> bool:
     names = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmp6": 58}
     if rule.protocol is not None:
         wanted = names[rule.protocol] if rule.protocol in names else int(rule.protocol)

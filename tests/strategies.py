@@ -10,12 +10,13 @@ from typing import Any
 
 from daemon.compiler.packet import Packet
 from daemon.compiler.result import Device
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
 from daemon.model.mac import balancer_mac, link_local, router_mac
 from daemon.model.node import NodeSpec
-from daemon.model.object import Domain, Endpoint, Node
+from daemon.model.object import AdminPolicy, Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
 
 CIDRS = (
@@ -193,6 +194,34 @@ class _Maker:
         return {"name": name, "applies_to": self.random.choice((None, None, "g0", "g1", "g9")),
                 **rules}  # fmt: skip
 
+    def admin_policy(self, name: str) -> AdminPolicy:
+        tier = self.random.choice(("admin", "admin", "baseline"))
+        rules = {
+            direction: [self.admin_rule(f"r{i}", tier) for i in range(self.random.randint(0, 4))]
+            for direction in ("ingress", "egress")
+        }
+        chosen: dict[str, Any] = {}
+        if self.chance(0.3):
+            chosen["tenants"] = [self.random.choice(("t1", "t2", "t3"))]
+        if self.chance(0.3):
+            chosen["domains"] = [self.random.choice(("t1/d", "t2/d", "t1/other"))]
+        if self.chance(0.3):
+            chosen["labels"] = self.random.choice(LABELS)
+        order = self.random.choice((10, 20, 1000))
+        spec = {"tier": tier, "order": order, "applies_to": chosen, **rules}
+        return AdminPolicy(name=name, spec=AdminPolicySpec.model_validate(spec))
+
+    def admin_rule(self, name: str, tier: str) -> dict[str, Any]:
+        rule = self.rule(name)
+        passes = ("pass", "pass", "pass") if tier == "admin" else ()
+        rule["action"] = self.random.choice(("allow", "deny", *passes))
+        if "peers" in rule:
+            rule["peers"] = [
+                {"labels": self.random.choice(LABELS)} if "group" in peer else peer
+                for peer in rule["peers"]
+            ]
+        return rule
+
     def rule(self, name: str) -> dict[str, Any]:
         protocol = self.random.choice(
             (None, None, "tcp", "tcp", "udp", "sctp", "icmp", "icmp6", "47", "6", "58")
@@ -272,7 +301,9 @@ def zone(seed: int) -> Zone:
                 missing.add(path)
             else:
                 devices[path] = Device(100 + endpoint.slot, maker.chance(0.2))
-    snapshot = Snapshot(seed, {}, {node.name: node for node in nodes}, domains, endpoints)
+    count = maker.random.choice((0, 0, 1, 2, 3))
+    admin = {name: maker.admin_policy(name) for name in ("a1", "a2", "a3")[:count]}
+    snapshot = Snapshot(seed, {}, {node.name: node for node in nodes}, domains, endpoints, admin)
     return Zone(seed, snapshot, devices, frozenset(missing))
 
 

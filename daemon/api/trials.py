@@ -11,14 +11,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
 
-from daemon.abi import DROP_TEXT, Stage
+from daemon.abi import DROP_TEXT, Drop, Stage
 from daemon.api.answers import Trial, TrialRule, Trials, TrialStage
 from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
-from daemon.api.sight import SightDep
+from daemon.api.sight import Sight, SightDep
 from daemon.compiler.errors import CompileError
 from daemon.compiler.guest import UnsendableError, source_of
 from daemon.compiler.packet import Outcome
+from daemon.compiler.tiers import is_admin_rule
 from daemon.compiler.trial import Attempt, attempt
 from daemon.model.base import Address
 from daemon.model.object import Endpoint
@@ -36,6 +37,7 @@ class Protocol(StrEnum):
 
 
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+_BY_POLICY = (Drop.POLICY_EGRESS, Drop.POLICY_INGRESS)
 _PING = {4: (1, 8), 6: (58, 128)}  # IP protocol and ICMP type of an echo request
 
 
@@ -53,7 +55,7 @@ async def trial(
     snapshot = sight.snapshot(snapshot)
     endpoint = _endpoint(snapshot, source)
     items = [
-        await asyncio.to_thread(_try, snapshot, source, target, address, protocol, port)
+        await asyncio.to_thread(_try, sight, snapshot, source, target, address, protocol, port)
         for address in _addresses(snapshot, endpoint, target)
     ]
     return Trials(items=tuple(items), revision=snapshot.revision)
@@ -91,7 +93,13 @@ def _invalid(message: str) -> HTTPException:
 
 
 def _try(
-    snapshot: Snapshot, source: str, target: str, address: Address, protocol: Protocol, port: int
+    sight: Sight,
+    snapshot: Snapshot,
+    source: str,
+    target: str,
+    address: Address,
+    protocol: Protocol,
+    port: int,
 ) -> Trial:
     number, icmp_type = _NUMBERS.get(protocol, 0), 0
     if protocol is Protocol.PING:
@@ -109,24 +117,33 @@ def _try(
         return answer.model_copy(update={"reason": str(error)})
     except CompileError as error:
         return answer.model_copy(update={"reason": f"{error}: {error.hint}"})
-    return answer.model_copy(update=_ending(made))
+    return answer.model_copy(update=_ending(sight, made))
 
 
-def _ending(made: Attempt) -> dict[str, object]:
+def _ending(sight: Sight, made: Attempt) -> dict[str, object]:
     end = made.prediction
+    rules = list(_rules(made))
     dropped = end.outcome is Outcome.DROPPED
     return {
         "allowed": not dropped,
         "outcome": end.outcome.value,
         "drop": end.drop.name if dropped else None,
-        "reason": DROP_TEXT[end.drop] if dropped else "",
+        "reason": _reason(made) if dropped else "",
         "receiver": made.receiver,
-        "rules": tuple(_rules(made)),
+        "rules": tuple(rule.model_copy(update={"name": sight.rule(rule.name)}) for rule in rules),
         "stages": tuple(
             TrialStage(node=made.nodes[step.node], stage=step.stage.name, detail=step.detail)
             for step in end.steps
         ),
     }
+
+
+def _reason(made: Attempt) -> str:
+    drop = made.prediction.drop
+    rules = list(_rules(made))
+    if drop in _BY_POLICY and is_admin_rule(rules[-1].name):
+        return "refused by an administrator's policy"
+    return DROP_TEXT[drop]
 
 
 def _rules(made: Attempt) -> Iterator[TrialRule]:

@@ -18,10 +18,11 @@ from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
 from daemon.compiler.routing import Interface, host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
+from daemon.compiler.tiers import groups, standing
 from daemon.compiler.underlay import bridge_mtu
 from daemon.compiler.wide import wide
-from daemon.model.object import Domain, Endpoint
-from daemon.model.policy import Action
+from daemon.model.object import AdminPolicy, Domain, Endpoint
+from daemon.model.policy import Action, Group
 
 K = TypeVar("K", bound=Hashable)
 
@@ -42,6 +43,12 @@ class DomainInput:
     devices: Mapping[str, Device]
     #: Bytes of the largest tenant packet the underlay takes.
     tunnel_mtu: int
+    #: Administrators' policies for the domain, as `tiers.concerning` orders them.
+    admin: tuple[AdminPolicy, ...] = ()
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return groups(self.domain, self.admin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,13 @@ def compile_domain(given: DomainInput) -> DomainRows:
 
 def compile_whole(given: DomainInput) -> CompiledDomain:
     """The same with what is needed to go on from there. Raises CompileError."""
-    domain, spec = given.domain, given.domain.spec
+    domain = given.domain
     mtus = bridge_mtus(given)
-    places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices)
+    places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices, given.groups)
     local = tuple(seat for seat in places if not seat.node)
     remote = Counter([(seat.vni, seat.node) for seat in places if seat.node])
-    peers = Peers(spec.policies, places)
+    judges = standing(domain, given.admin)
+    peers = Peers(judges, places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
     routes, hops = route_rows(domain, given.path, ifaces)
@@ -98,7 +106,9 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_peer": peers.rows(domain.id),
         **balancer_rows(domain.id, lbs, places),
     }
-    policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
+    policies = Policies(
+        given.path, judges, peers.classes, domain.spec.default
+    )  # after every classification
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans

@@ -12,6 +12,7 @@ from daemon.compiler.errors import CompileError
 from daemon.compiler.incremental import step
 from daemon.compiler.members import Changed, Members
 from daemon.compiler.result import Compiled, Device, Packed, Rows, Runtime, pack
+from daemon.compiler.tiers import concerning
 from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
 from daemon.model.object import Endpoint, Node
@@ -63,6 +64,7 @@ def compile_node(
     devices: Mapping[str, Device],
     runtime: Runtime,
     cache: Cache | None = None,
+    admin: Mapping[str, Snapshot] | None = None,
 ) -> Compiled:
     """Every row of every map of `node`, run-time state apart.
 
@@ -72,12 +74,14 @@ def compile_node(
     not compile is in `errors` and has no rows, whatever it had before: its endpoints
     on this node are closed.
 
+    `admin`: by domain, whose administrators' policies are in force there instead.
+
     Raises KeyError if the snapshot does not have `node`.
     """
     cache = cache or Cache()
     with _uncollected():
         try:
-            return _compile_node(snapshot, node, devices, runtime, cache)
+            return _compile_node(snapshot, node, devices, runtime, cache, admin or {})
         except BaseException:
             cache.forget()  # it may be between two snapshots
             raise
@@ -89,6 +93,7 @@ def _compile_node(
     devices: Mapping[str, Device],
     runtime: Runtime,
     cache: Cache,
+    admin: Mapping[str, Snapshot],
 ) -> Compiled:
     underlay = _underlay(snapshot, node, runtime, cache.underlay)
     members = cache.members
@@ -108,6 +113,7 @@ def _compile_node(
             node_ids=underlay.ids,
             devices={p: devices[p] for p in local if p in devices},
             tunnel_mtu=underlay.tunnel_mtu,
+            admin=concerning(admin.get(path, snapshot).admin_policies.values(), path),
         )
         known = cache.domains.get(path)
         new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
@@ -170,6 +176,7 @@ def _same_frame(old: DomainInput, new: DomainInput) -> bool:
     return (
         old.domain is new.domain
         and (old.node, old.tunnel_mtu) == (new.node, new.tunnel_mtu)
+        and old.admin == new.admin
         and (old.node_ids is new.node_ids or old.node_ids == new.node_ids)
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from daemon.compiler.guest import first_packet
 from daemon.compiler.lookup import Lookup
@@ -88,7 +88,7 @@ def _only(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
     """The snapshot of the endpoint's domain alone."""
     path = f"{endpoint.tenant}/{endpoint.spec.domain}"
     members = {p: e for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")}
-    return Snapshot(snapshot.revision, {}, snapshot.nodes, {path: snapshot.domains[path]}, members)
+    return replace(snapshot, domains={path: snapshot.domains[path]}, endpoints=members)
 
 
 def _receiver(zone: _Zone, made: Prediction) -> str | None:

@@ -6,6 +6,7 @@ import re
 from enum import StrEnum
 from typing import Any
 
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address, Mac, Model, Name
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
@@ -18,12 +19,14 @@ class Kind(StrEnum):
     DOMAIN = "domain"
     ENDPOINT = "endpoint"
     NODE = "node"
+    ADMIN_POLICY = "adminpolicy"
 
 
 #: The parts of a path, by kind.
 PATH_FIELDS = {
     Kind.TENANT: ("name",),
     Kind.NODE: ("name",),
+    Kind.ADMIN_POLICY: ("name",),
     Kind.DOMAIN: ("tenant", "name"),
     Kind.ENDPOINT: ("tenant", "domain", "name"),
 }
@@ -94,20 +97,27 @@ class Endpoint(Model):
     addresses: tuple[Address, ...]
 
 
-Object = Tenant | Node | Domain | Endpoint
-Spec = TenantSpec | NodeSpec | DomainSpec | EndpointSpec
+class AdminPolicy(Model):
+    name: Name
+    spec: AdminPolicySpec
+
+
+Object = Tenant | Node | Domain | Endpoint | AdminPolicy
+Spec = TenantSpec | NodeSpec | DomainSpec | EndpointSpec | AdminPolicySpec
 
 OBJECT_TYPES: dict[Kind, type[Object]] = {
     Kind.TENANT: Tenant,
     Kind.NODE: Node,
     Kind.DOMAIN: Domain,
     Kind.ENDPOINT: Endpoint,
+    Kind.ADMIN_POLICY: AdminPolicy,
 }
 SPEC_TYPES: dict[Kind, type[Spec]] = {
     Kind.TENANT: TenantSpec,
     Kind.NODE: NodeSpec,
     Kind.DOMAIN: DomainSpec,
     Kind.ENDPOINT: EndpointSpec,
+    Kind.ADMIN_POLICY: AdminPolicySpec,
 }
 
 
@@ -124,6 +134,8 @@ def ref_of(item: Object) -> Ref:
             return Ref(
                 kind=Kind.ENDPOINT, tenant=item.tenant, domain=item.spec.domain, name=item.name
             )
+        case AdminPolicy():
+            return Ref(kind=Kind.ADMIN_POLICY, name=item.name)
 
 
 def spec_document(item: Object) -> dict[str, Any]:

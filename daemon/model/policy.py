@@ -75,11 +75,10 @@ def _protocol_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Rule(Model):
+class Match(Model):
+    """What a rule says of packets: of a domain's policy as of an administrator's."""
+
     name: Name
-    action: Action = Action.ALLOW
-    #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
-    peers: tuple[Peer, ...] | None = None
     #: tcp, udp, sctp, icmp, icmp6, or an IP protocol number. Absent: all.
     protocol: Annotated[str | None, BeforeValidator(_protocol_text)] = Field(
         default=None,
@@ -90,6 +89,12 @@ class Rule(Model):
     #: icmp and icmp6 only. Absent: all.
     icmp_type: int | None = Field(default=None, ge=0, le=255)
     icmp_code: int | None = Field(default=None, ge=0, le=255)
+
+
+class Rule(Match):
+    action: Action = Action.ALLOW
+    #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
+    peers: tuple[Peer, ...] | None = None
 
 
 class Policy(Model):

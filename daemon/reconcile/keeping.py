@@ -38,7 +38,8 @@ class Keeper:
         if not kept:
             return compiled, snapshot, errors
         effective = _substitute(snapshot, kept)
-        return compile_node(effective, node, devices, runtime, self._cache), effective, errors
+        again = compile_node(effective, node, devices, runtime, self._cache, kept)
+        return again, effective, errors
 
 
 def _substitute(snapshot: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.model.object import Domain, Endpoint, Kind, Object, Ref, Tenant, ref_of
+from daemon.model.object import AdminPolicy, Domain, Endpoint, Kind, Object, Ref, Tenant, ref_of
 from daemon.zone.keys import ROOT
 
 STATUS = f"{ROOT}status/"
@@ -83,6 +83,11 @@ def concerned_nodes(item: Object, endpoints: Iterable[Endpoint]) -> list[str]:
                     for e in endpoints
                     if e.tenant == item.tenant and e.spec.domain == item.name
                 }
+            )
+        case AdminPolicy():
+            chosen = item.spec.applies_to
+            return sorted(
+                {e.spec.node for e in endpoints if chosen.takes(f"{e.tenant}/{e.spec.domain}")}
             )
         case _:
             return [item.name]

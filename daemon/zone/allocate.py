@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from daemon.model.object import Domain, Kind, Node, Object, Ref, Tenant
+from daemon.model.object import AdminPolicy, Domain, Kind, Node, Object, Ref, Tenant
 from daemon.model.snapshot import Snapshot
 from daemon.zone.allocate_endpoint import EndpointAllocator
 from daemon.zone.check_zone import MAX_NODES
@@ -31,12 +31,15 @@ def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
     for ref in edit.removed:
         gone[ref.kind].append(ref.path)
     named = {tenant.name: tenant for tenant in tenants}
+    written = edit.written_paths(Kind.ADMIN_POLICY)
+    policies = {p: AdminPolicy(name=p, spec=edit.admin_policies[p]) for p in written}
     return Snapshot(
         current.revision,
         _merge(current.tenants, named, edit.tenants, gone[Kind.TENANT]),
         _merge(current.nodes, _allocate_nodes(edit), edit.nodes, gone[Kind.NODE]),
         _merge(current.domains, domains, edit.domains, gone[Kind.DOMAIN]),
         _merge(current.endpoints, endpoints, edit.endpoints, gone[Kind.ENDPOINT]),
+        _merge(current.admin_policies, policies, edit.admin_policies, gone[Kind.ADMIN_POLICY]),
     )
 
 

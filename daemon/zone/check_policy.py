@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.model.domain import DomainSpec
-from daemon.model.policy import Peer, Rule
+from daemon.model.policy import Match, Peer, Rule
 from daemon.zone.addresses import mapped_words
 from daemon.zone.errors import Problems
 
@@ -41,6 +41,11 @@ def check_policies(at: str, spec: DomainSpec, problems: Problems) -> None:
 def _check_rule(at: str, rule: Rule, groups: set[str], problems: Problems) -> None:
     for i, peer in enumerate(rule.peers or ()):
         _check_peer(f"{at}.peers[{i}]", peer, groups, problems)
+    check_match(at, rule, problems)
+
+
+def check_match(at: str, rule: Match, problems: Problems) -> None:
+    """Protocol, ports and ICMP types of any rule."""
     if rule.ports and rule.protocol not in _WITH_PORTS:
         problems.add(f"{at}.ports", "ports need protocol: tcp, udp or sctp")
     for i, ports in enumerate(rule.ports):

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
 from daemon.model.manifest import Manifest
@@ -26,6 +28,7 @@ class Edit:
     nodes: Mapping[str, NodeSpec]
     domains: Mapping[str, DomainSpec]
     endpoints: Mapping[str, EndpointSpec]
+    admin_policies: Mapping[str, AdminPolicySpec] = field(default_factory=dict)
     written: tuple[Ref, ...] = ()  # given by manifests, in their order
     removed: tuple[Ref, ...] = ()
     #: Mentioned by manifests that could not be read: known to be meant to exist.
@@ -91,10 +94,16 @@ def make_edit(
     domains = {path: item.spec for path, item in current.domains.items()}
     endpoints = dict(index_of(current.endpoints).specs)
     removed = tuple(dict.fromkeys(removed))
-    tables: dict[Kind, dict[str, TenantSpec] | dict[str, NodeSpec] | dict[str, DomainSpec]]
-    tables = {Kind.TENANT: tenants, Kind.NODE: nodes, Kind.DOMAIN: domains}
+    admin_policies = {path: item.spec for path, item in current.admin_policies.items()}
+    tables: dict[Kind, dict[str, Any]] = {
+        Kind.TENANT: tenants,
+        Kind.NODE: nodes,
+        Kind.DOMAIN: domains,
+        Kind.ENDPOINT: endpoints,
+        Kind.ADMIN_POLICY: admin_policies,
+    }
     for ref in removed:
-        (endpoints if ref.kind is Kind.ENDPOINT else tables[ref.kind]).pop(ref.path, None)
+        tables[ref.kind].pop(ref.path, None)
     for manifest in manifests:
         path = manifest.ref.path
         match manifest.spec:
@@ -106,5 +115,18 @@ def make_edit(
                 domains[path] = domain
             case EndpointSpec() as endpoint:
                 endpoints[path] = endpoint
+            case AdminPolicySpec() as policy:
+                admin_policies[path] = policy
     written = tuple(manifest.ref for manifest in manifests)
-    return Edit(current, tenants, nodes, domains, endpoints, written, removed, broken, prefer or {})
+    return Edit(
+        current,
+        tenants,
+        nodes,
+        domains,
+        endpoints,
+        admin_policies,
+        written,
+        removed,
+        broken,
+        prefer or {},
+    )

@@ -12,7 +12,7 @@ from daemon.model.yaml_text import to_yaml
 from daemon.zone.read import table_of
 
 #: Referred-to before referring, as a person would read them.
-ORDER = (Kind.NODE, Kind.TENANT, Kind.DOMAIN, Kind.ENDPOINT)
+ORDER = (Kind.NODE, Kind.TENANT, Kind.DOMAIN, Kind.ENDPOINT, Kind.ADMIN_POLICY)
 
 
 def export(
@@ -46,7 +46,8 @@ def _is_wanted(ref: Ref, tenant: str | None, domain: str | None) -> bool:
             ref.path == domain or ref.path.startswith(f"{domain}/")
         )
     if tenant is not None:
-        return ref.kind is not Kind.NODE and tenant == (ref.tenant or ref.name)
+        own = ref.name if ref.kind is Kind.TENANT else ref.tenant
+        return tenant == own
     return True
 
 

@@ -183,5 +183,7 @@ def _plan_revert(state: ZoneState, revisions: Sequence[Revision], tenant: str | 
 
 
 def _owner(ref: Ref) -> str:
-    """Tenants do not refer to each other, and nodes to nobody."""
+    """Tenants do not refer to each other, nodes and administrators' policies to nobody."""
+    if ref.kind is Kind.ADMIN_POLICY:
+        return ref.text
     return "" if ref.kind is Kind.NODE else ref.tenant or ref.name

@@ -10,7 +10,17 @@ from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
-from daemon.model.object import OBJECT_TYPES, Domain, Endpoint, Kind, Node, Object, Ref, Tenant
+from daemon.model.object import (
+    OBJECT_TYPES,
+    AdminPolicy,
+    Domain,
+    Endpoint,
+    Kind,
+    Node,
+    Object,
+    Ref,
+    Tenant,
+)
 from daemon.model.snapshot import Snapshot
 from daemon.store.interface import Batch, Item, Listing, Store, StoreError
 from daemon.zone.keys import OBJECT_PREFIXES, ZONE, object_key, split_key
@@ -137,6 +147,7 @@ def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
         Kind.NODE: snapshot.nodes,
         Kind.DOMAIN: snapshot.domains,
         Kind.ENDPOINT: snapshot.endpoints,
+        Kind.ADMIN_POLICY: snapshot.admin_policies,
     }
     return tables[kind]
 
@@ -162,6 +173,7 @@ def _with_tables(
         nodes=tables.get(Kind.NODE, snapshot.nodes),
         domains=tables.get(Kind.DOMAIN, snapshot.domains),
         endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
+        admin_policies=tables.get(Kind.ADMIN_POLICY, snapshot.admin_policies),
     )
 
 
@@ -178,6 +190,7 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
     nodes: dict[str, Node] = {}
     domains: dict[str, Domain] = {}
     endpoints: dict[str, Endpoint] = {}
+    admin_policies: dict[str, AdminPolicy] = {}
     for item in items:
         if (place := split_key(item.key)) is None:
             continue
@@ -191,4 +204,6 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
                 domains[path] = domain
             case Endpoint() as endpoint:
                 endpoints[path] = endpoint
-    return Snapshot(revision, tenants, nodes, domains, endpoints)
+            case AdminPolicy() as policy:
+                admin_policies[path] = policy
+    return Snapshot(revision, tenants, nodes, domains, endpoints, admin_policies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daemon.model.object import Kind
+from daemon.zone.check_admin import check_admin_policies
 from daemon.zone.check_domain import check_domain
 from daemon.zone.check_endpoint import check_endpoints
 from daemon.zone.check_zone import check_mtus, check_nodes, check_removed, check_tenants
@@ -23,5 +24,6 @@ def validate(edit: Edit, problems: Problems) -> None:
         check_domain(path, edit.domains[path], problems)
     check_mtus(edit, problems)
     check_endpoints(edit, problems)
+    check_admin_policies(edit, problems)
     check_removed(edit, problems)
     check_quotas(edit, problems)

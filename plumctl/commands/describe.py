@@ -27,7 +27,9 @@ app = options.new_app()
 def describe(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="endpoint (ep), domain (dom), tenant or node (no)."),
+        typer.Argument(
+            metavar="KIND", help="endpoint (ep), domain (dom), tenant, node (no) or adminpolicy."
+        ),
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Full path or short name.")],
     tenant: options.Tenant = None,

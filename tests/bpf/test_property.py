@@ -191,7 +191,10 @@ def with_policies(given: Zone, change: Callable[[DomainSpec], dict[str, object]]
 
 
 def turned(given: Zone) -> Zone:
-    """The same zone with policies in reverse order, and one default for all."""
+    """The same zone with policies in reverse order, one default for all, and without the
+    first of the administrators'."""
+    admin = dict(list(given.snapshot.admin_policies.items())[1:])
+    given = replace(given, snapshot=replace(given.snapshot, admin_policies=admin))
     action = (Action.ALLOW, Action.DENY)[given.seed % 2]
     default = PolicyDefault(ingress=action, egress=action)
     return with_policies(given, lambda spec: {"default": default, "policies": spec.policies[::-1]})
@@ -200,7 +203,8 @@ def turned(given: Zone) -> Zone:
 def opened(given: Zone) -> Zone:
     """The same zone where everybody may do everything."""
     anything = PolicyDefault(ingress=Action.ALLOW, egress=Action.ALLOW)
-    return with_policies(given, lambda spec: {"default": anything, "policies": ()})
+    free = replace(given, snapshot=replace(given.snapshot, admin_policies={}))
+    return with_policies(free, lambda spec: {"default": anything, "policies": ()})
 
 
 def test_datapath_agrees_with_the_oracle(world: World) -> None:
