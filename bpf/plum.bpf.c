@@ -25,6 +25,7 @@
 #include "lib/policy.h"
 #include "lib/probe.h"
 #include "lib/punt.h"
+#include "lib/rule_log.h"
 
 enum tail {
 	TAIL_SLOW_EP,
@@ -257,11 +258,15 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 	if (!p->judged && !p->exempt) {
 		if (!p->from_underlay) {
 			rc = stage_sender_policy(p);
+			if (p->log)
+				log_decision(p, p->in_slot, !rc);
 			if (rc)
 				return rc;
 		}
 		if (p->out_ifindex) {
 			rc = stage_receiver_policy(p);
+			if (p->log)
+				log_decision(p, p->out_slot, !rc);
 			if (rc)
 				return rc;
 		}

@@ -251,7 +251,7 @@ class Index(NamedTuple):
         return cls._make(_INDEX.unpack(data))
 
 
-_CONFIG = struct.Struct("<16sIIIIIIII4xI")
+_CONFIG = struct.Struct("<16sIIIIIIIIII")
 
 
 class Config(NamedTuple):
@@ -266,6 +266,7 @@ class Config(NamedTuple):
     udp_s: int
     udp_stream_s: int
     icmp_s: int
+    log_per_s: int
     punt_per_s: int
 
     def pack(self) -> bytes:
@@ -790,7 +791,7 @@ class SpanKey(NamedTuple):
         return cls._make(_SPAN_KEY.unpack(data))
 
 
-_SPAN = struct.Struct("<QIHB1x")
+_SPAN = struct.Struct("<QIHBB")
 
 
 class Span(NamedTuple):
@@ -800,6 +801,7 @@ class Span(NamedTuple):
     order: int
     first: int
     action: int
+    log: int
 
     def pack(self) -> bytes:
         return _SPAN.pack(*self)
@@ -1275,6 +1277,81 @@ class Punt(NamedTuple):
         return cls._make(_PUNT.unpack(data))
 
 
+_RULE_LOG = struct.Struct("<QIIIHBB16s16s2s2sBB2x")
+
+
+class RuleLog(NamedTuple):
+    """`struct rule_log`, 64 bytes."""
+
+    rule: int
+    domain: int
+    slot: int
+    lost: int
+    stage: int
+    allowed: int
+    proto: int
+    saddr: bytes
+    daddr: bytes
+    sport: int
+    dport: int
+    icmp_type: int
+    icmp_code: int
+
+    def pack(self) -> bytes:
+        return _RULE_LOG.pack(
+            self.rule,
+            self.domain,
+            self.slot,
+            self.lost,
+            self.stage,
+            self.allowed,
+            self.proto,
+            self.saddr,
+            self.daddr,
+            self.sport.to_bytes(2, "big"),
+            self.dport.to_bytes(2, "big"),
+            self.icmp_type,
+            self.icmp_code,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _RULE_LOG.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            raw[2],
+            raw[3],
+            raw[4],
+            raw[5],
+            raw[6],
+            raw[7],
+            raw[8],
+            int.from_bytes(raw[9]),
+            int.from_bytes(raw[10]),
+            raw[11],
+            raw[12],
+        )
+
+
+_LOG_RATE = struct.Struct("<QQQ")
+
+
+class LogRate(NamedTuple):
+    """`struct log_rate`, 24 bytes."""
+
+    window: int
+    count: int  # type: ignore[assignment]
+    lost: int
+
+    def pack(self) -> bytes:
+        return _LOG_RATE.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_LOG_RATE.unpack(data))
+
+
 _PUNT_RATE = struct.Struct("<QQ")
 
 
@@ -1322,4 +1399,5 @@ MAPS: dict[str, tuple[type[Row], type[Row]]] = {
     "plum_ep_stat": (Index, EpStat),
     "plum_drop": (DropKey, DropStat),
     "plum_punt_rate": (Index, PuntRate),
+    "plum_log_rate": (Index, LogRate),
 }

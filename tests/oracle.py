@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from daemon.compiler.packet import Packet
 from daemon.model.admin import AdminRule
@@ -19,6 +21,7 @@ from daemon.model.base import Address, Network
 from daemon.model.domain import Bridge, Router
 from daemon.model.object import Domain, Endpoint
 from daemon.model.policy import Action, Match, Rule
+from daemon.model.schedule import Window
 from daemon.model.snapshot import Snapshot
 
 
@@ -53,6 +56,7 @@ class Oracle:
     tenant: str
     domain_name: str
     missing: frozenset[str] = frozenset()  # endpoints whose device does not exist
+    moment: datetime | None = None  # None: every rule counts
     domain: Domain = field(init=False)
     members: dict[str, Endpoint] = field(init=False)
 
@@ -176,6 +180,8 @@ class Oracle:
             if policy.applies_to is not None and policy.applies_to not in mine:
                 continue
             for rule in policy.ingress if direction == "ingress" else policy.egress:
+                if not _counts(rule, self.moment):
+                    continue
                 if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
                     return rule.action is Action.ALLOW, f"{policy.name}/{direction}/{rule.name}"
         by_admin = self.decide_by_admin("baseline", endpoint, direction, peer, packet, node)
@@ -219,7 +225,11 @@ class Oracle:
                 continue
             spec = policy.spec
             for rule in spec.ingress if direction == "ingress" else spec.egress:
-                if not _protocol_matches(rule, packet) or not _is_admin_peer(rule, peer, theirs):
+                if (
+                    not _counts(rule, self.moment)
+                    or not _protocol_matches(rule, packet)
+                    or not _is_admin_peer(rule, peer, theirs)
+                ):
                     continue
                 if rule.action.value == "pass":
                     return None
@@ -503,6 +513,28 @@ def _peer_matches(rule: Rule, peer: Address, groups: set[str]) -> bool:
         or (p.cidr is not None and _within(peer, p.cidr))
         for p in rule.peers
     )
+
+
+def _counts(rule: Match, moment: datetime | None) -> bool:
+    return moment is None or not rule.active or is_open_by_the_clock(rule.active, moment)
+
+
+def is_open_by_the_clock(windows: tuple[Window, ...], moment: datetime) -> bool:
+    """Reads the clock on the wall there: which minute of which weekday is it?"""
+    names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    for window in windows:
+        there = moment.astimezone(ZoneInfo(window.zone))
+        minute = there.hour * 60 + there.minute
+        today, yesterday = names[there.weekday()], names[there.weekday() - 1]
+        first, last = window.hours.start_min, window.hours.end_min
+        if first < last:
+            if today in window.days and first <= minute < last:
+                return True
+        elif (today in window.days and first <= minute) or (
+            yesterday in window.days and minute < last
+        ):
+            return True
+    return False
 
 
 def _is_admin_peer(rule: AdminRule, peer: Address, labels: list[dict[str, str]]) -> bool:

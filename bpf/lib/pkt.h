@@ -78,6 +78,7 @@ struct pkt {
 	bool exempt; /* no policy, no flow: ICMP error about a known flow, ND */
 	bool reopen; /* SYN on a closed connection: decide as if new */
 	__u8 state;
+	__u8 log; /* of the rule that decided: struct span */
 
 	/* translation: what goes in the place of one end's address and port */
 	__u8 translate; /* 0, FLOW_NEW_DST or FLOW_NEW_SRC */

@@ -10,6 +10,7 @@ struct decision {
 	__u64 rule;
 	__u32 order;
 	__u32 action;
+	__u8 log;
 };
 
 /* Last span that starts at or before the port. */
@@ -41,6 +42,7 @@ static __noinline int find_span(__u64 list, __u32 spans, __u16 port, struct deci
 		best->rule = hit->rule;
 		best->order = hit->order;
 		best->action = hit->action;
+		best->log = hit->log;
 	}
 	return 0;
 }
@@ -96,6 +98,7 @@ static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_c
 			try_class(set, peer_class, p->policy_proto, port, &best);
 	}
 	p->rule = best.rule;
+	p->log = best.log;
 	count_rule(p->domain, best.rule);
 	if (best.action == ACTION_NONE)
 		return by_default;

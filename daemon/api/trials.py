@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -49,13 +50,19 @@ async def trial(
     target: Annotated[str, Query(description="Endpoint of the same domain, or an address")],
     protocol: Protocol = Protocol.TCP,
     port: Annotated[int, Query(ge=0, le=65535, description="Destination; not of a ping")] = 0,
+    at: Annotated[datetime | None, Query(description="When; default: now")] = None,
 ) -> Trials:
     """Answered from the model: no packet is sent and no node is asked."""
     _, snapshot = await read_current(backend.store)
     snapshot = sight.snapshot(snapshot)
     endpoint = _endpoint(snapshot, source)
+    moment = at or datetime.now(UTC)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
     items = [
-        await asyncio.to_thread(_try, sight, snapshot, source, target, address, protocol, port)
+        await asyncio.to_thread(
+            _try, sight, snapshot, source, target, address, protocol, port, moment
+        )
         for address in _addresses(snapshot, endpoint, target)
     ]
     return Trials(items=tuple(items), revision=snapshot.revision)
@@ -100,6 +107,7 @@ def _try(
     address: Address,
     protocol: Protocol,
     port: int,
+    moment: datetime,
 ) -> Trial:
     number, icmp_type = _NUMBERS.get(protocol, 0), 0
     if protocol is Protocol.PING:
@@ -112,7 +120,7 @@ def _try(
         target_address=str(address),
     )
     try:
-        made = attempt(snapshot, source, address, number, port, icmp_type)
+        made = attempt(snapshot, source, address, number, port, icmp_type, moment)
     except UnsendableError as error:
         return answer.model_copy(update={"reason": str(error)})
     except CompileError as error:

@@ -45,6 +45,8 @@ class DomainInput:
     tunnel_mtu: int
     #: Administrators' policies for the domain, as `tiers.concerning` orders them.
     admin: tuple[AdminPolicy, ...] = ()
+    #: Paths of rules that do not count at this time.
+    asleep: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -106,9 +108,8 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_peer": peers.rows(domain.id),
         **balancer_rows(domain.id, lbs, places),
     }
-    policies = Policies(
-        given.path, judges, peers.classes, domain.spec.default
-    )  # after every classification
+    # After every classification.
+    policies = Policies(given.path, judges, peers.classes, domain.spec.default, given.asleep)
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans
@@ -209,7 +210,7 @@ def ep_rows(
             domain=domain.id,
             vni=seat.vni,
             mtu=mtus[endpoint.spec.bridge],
-            flow_quota=endpoint.spec.flow_quota,
+            flow_quota=min(endpoint.spec.flow_quota, policies.limit(seat.groups)),
             flags=flags,
             mac=seat.mac,
         )

@@ -50,6 +50,9 @@ MAX_ROWS = 500_000
 #: Spans read while lists are merged: bounds time where rows stay few.
 MAX_MERGED = 2_000_000
 
+#: Connections: more than any endpoint's quota.
+UNLIMITED = 0xFFFFFFFF
+
 _BY_NUMBER = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmp6"}
 _PORTS = {"tcp": PolicyProto.TCP, "udp": PolicyProto.UDP, "sctp": PolicyProto.SCTP}
 _ICMP = {"icmp": PolicyProto.ICMP, "icmp6": PolicyProto.ICMP6}
@@ -143,6 +146,11 @@ def peer_atom(peer: Peer | AdminPeer) -> str | None:
     return None
 
 
+def log_code(rule: Match) -> int:
+    """As plum_span has it: 0 off, else one in 2 ** (code - 1)."""
+    return rule.log.sample.bit_length() if rule.log is not None else 0
+
+
 class CompiledRule(NamedTuple):
     """A rule, its place left open: that differs by set."""
 
@@ -151,6 +159,7 @@ class CompiledRule(NamedTuple):
     action: int
     atoms: tuple[str, ...] | None  # None: anybody
     intervals: dict[int, list[Interval]]
+    log: int
 
 
 class Policies:
@@ -162,13 +171,17 @@ class Policies:
         policies: Sequence[Standing],
         classes: Mapping[int, Atoms],
         default: PolicyDefault,
+        asleep: frozenset[str] = frozenset(),
     ) -> None:
-        """`classes` must be complete: every class any row of the domain holds."""
+        """`classes` must be complete: every class any row of the domain holds. `asleep`:
+        paths of rules that do not count at the time."""
         self.verdicts: Table = {}
         self.spans: Table = {}
         self.rules: dict[int, tuple[str, str]] = {}
         self._domain = domain
         self._classes = classes
+        self._asleep = asleep
+        self._limits = [policy.max_connections for policy in policies]
         self._by_atom: dict[str, list[int]] = {}
         for number, atoms in classes.items():
             for atom in atoms:
@@ -188,12 +201,16 @@ class Policies:
             path = rule_path(policy, direction, rule)
             number = rule_id(self._domain, path)
             self.rules[number] = (self._domain, path)
+            if path in self._asleep:
+                continue
             action = _ACTIONS[rule.action]
             atoms = None
             if rule.peers is not None:
                 found = (peer_atom(peer) for peer in rule.peers)
                 atoms = tuple(sorted({atom for atom in found if atom is not None}))
-            result.append(CompiledRule(number, policy.tier, action, atoms, intervals(rule)))
+            result.append(
+                CompiledRule(number, policy.tier, action, atoms, intervals(rule), log_code(rule))
+            )
         return result
 
     def set_id(self, ingress: bool, groups: frozenset[str]) -> int:
@@ -207,6 +224,11 @@ class Policies:
             rules = [rule for i in applying for rule in self._policies[i][1][ingress]]
             self._sets[key] = self._compile(rules, self._default[ingress])
         return self._sets[key]
+
+    def limit(self, groups: frozenset[str]) -> int:
+        """Connections that who is in `groups` may hold, as far as policies say."""
+        limits = (self._limits[index] for index in self.applying(groups))
+        return min((limit for limit in limits if limit is not None), default=UNLIMITED)
 
     def applying(self, groups: frozenset[str]) -> tuple[int, ...]:
         """Which policies apply to who is in `groups`, by their place."""
@@ -295,12 +317,12 @@ class Policies:
         port = 0
         for claim in claims:
             if claim.first > port:
-                spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
-            spans.append(Span(claim.rule, claim.order, claim.first, claim.action))
+                spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value, 0))
+            spans.append(Span(claim.rule, claim.order, claim.first, claim.action, claim.log))
             port = claim.last + 1
         if port <= LAST_PORT:
-            spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value))
-        number = content_id("list", *(pack("<QIHB", *span) for span in spans))
+            spans.append(Span(0, NO_ORDER, port, PolicyAction.NONE.value, 0))
+        number = content_id("list", *(pack("<QIHBB", *span) for span in spans))
         for index, span in enumerate(spans):
             self.spans[SpanKey(number, index)] = span
         return number, len(spans)
@@ -333,7 +355,9 @@ def _raw_claims(
         if rule.atoms is not None:
             targets = [by_atom.setdefault(atom, {}) for atom in rule.atoms]
         for proto, some in rule.intervals.items():
-            claims = [Claim(order, first, last, rule.id, rule.action) for first, last in some]
+            claims = [
+                Claim(order, first, last, rule.id, rule.action, rule.log) for first, last in some
+            ]
             for target in targets:
                 target.setdefault(proto, []).extend(claims)
     return anybody, by_atom

@@ -30,6 +30,7 @@ class Standing(NamedTuple):
     applies_to: str | None  # group
     ingress: tuple[AnyRule, ...]
     egress: tuple[AnyRule, ...]
+    max_connections: int | None = None
 
 
 def concerning(policies: Iterable[AdminPolicy], path: str) -> tuple[AdminPolicy, ...]:
@@ -47,11 +48,13 @@ def standing(domain: Domain, admin: Sequence[AdminPolicy]) -> list[Standing]:
             label_group(labels) if (labels := policy.spec.applies_to.labels) else None,
             policy.spec.ingress,
             policy.spec.egress,
+            policy.spec.max_connections,
         )
         for policy in admin
     ]
     found += (
-        Standing(_OWN, p.name, p.applies_to, p.ingress, p.egress) for p in domain.spec.policies
+        Standing(_OWN, p.name, p.applies_to, p.ingress, p.egress, p.max_connections)
+        for p in domain.spec.policies
     )
     return sorted(found, key=lambda one: one.tier)
 

@@ -33,6 +33,7 @@ STATE: Mapping[str, str] = {
     "plum_frag": "seen",
     "plum_path": "refreshed",
     "plum_punt_rate": "window",
+    "plum_log_rate": "window",
     "plum_quota": GROWS,
     "plum_ep_stat": GROWS,
     "plum_rule_stat": GROWS,

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from daemon.model.base import Labels, Model, Name, Network
-from daemon.model.policy import Match
+from daemon.model.policy import Match, MaxConnections
 
 #: TENANT/DOMAIN.
 DomainPath = Annotated[
@@ -75,3 +75,5 @@ class AdminPolicySpec(Model):
     applies_to: Selector = Selector()
     ingress: tuple[AdminRule, ...] = ()
     egress: tuple[AdminRule, ...] = ()
+    #: Connections that each endpoint it applies to may hold at once on its node.
+    max_connections: MaxConnections = None

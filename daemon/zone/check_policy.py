@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daemon.model.domain import DomainSpec
 from daemon.model.policy import Match, Peer, Rule
+from daemon.model.schedule import Window, zone_named
 from daemon.zone.addresses import mapped_words
 from daemon.zone.errors import Problems
 
@@ -46,6 +47,12 @@ def _check_rule(at: str, rule: Rule, groups: set[str], problems: Problems) -> No
 
 def check_match(at: str, rule: Match, problems: Problems) -> None:
     """Protocol, ports and ICMP types of any rule."""
+    if rule.log is not None and rule.log.sample & (rule.log.sample - 1):
+        below = 1 << rule.log.sample.bit_length() - 1
+        message = f"{rule.log.sample} is no power of two: write {below} or {2 * below}"
+        problems.add(f"{at}.log.sample", message)
+    for i, window in enumerate(rule.active):
+        _check_window(f"{at}.active[{i}]", window, problems)
     if rule.ports and rule.protocol not in _WITH_PORTS:
         problems.add(f"{at}.ports", "ports need protocol: tcp, udp or sctp")
     for i, ports in enumerate(rule.ports):
@@ -56,6 +63,15 @@ def check_match(at: str, rule: Match, problems: Problems) -> None:
         problems.add(f"{at}.icmp_type", "icmp_type needs protocol: icmp or icmp6")
     if rule.icmp_code is not None and rule.icmp_type is None:
         problems.add(f"{at}.icmp_code", "icmp_code needs an icmp_type")
+
+
+def _check_window(at: str, window: Window, problems: Problems) -> None:
+    if zone_named(window.zone) is None:
+        message = f'"{window.zone}" is no time zone; write one such as Europe/Berlin, or UTC'
+        problems.add(f"{at}.zone", message)
+    for i, day in enumerate(window.days):
+        if day in window.days[:i]:
+            problems.add(f"{at}.days[{i}]", f"{day} is listed twice")
 
 
 def _check_peer(at: str, peer: Peer, groups: set[str], problems: Problems) -> None:

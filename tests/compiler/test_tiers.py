@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,7 +12,7 @@ from daemon.abi import Ep, EpKey, PolicyAction
 from daemon.compiler.lookup import Lookup
 from daemon.compiler.node import Cache, compile_node
 from daemon.compiler.packet import Packet
-from daemon.compiler.result import Device
+from daemon.compiler.result import Compiled, Device
 from daemon.compiler.tiers import concerning
 from daemon.compiler.wide import wide
 from daemon.model.admin import AdminPolicySpec
@@ -148,3 +149,48 @@ def test_a_change_of_an_administrators_policy_is_compiled_though_nothing_else_ch
     second = compile_node(after, "n1", devices, RUNTIME, cache)
     assert second.packed == compile_node(after, "n1", devices, RUNTIME).packed
     assert first.packed["plum_epoch"] != second.packed["plum_epoch"]
+
+
+MONDAY_NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def test_a_rule_counts_while_its_window_is_open() -> None:
+    rule = {"name": "office", "active": [{"days": ["mon"], "hours": "08:00-18:00"}]}
+    given = zone(domain(policies=[{"name": "own", "ingress": [rule]}]))
+    devices = {path: Device(200 + e.slot) for path, e in given.endpoints.items()}
+    cache = Cache()
+
+    def at(moment: datetime) -> Compiled:
+        return compile_node(given, "n1", devices, RUNTIME, cache, moment=moment)
+
+    noon, night = at(MONDAY_NOON), at(MONDAY_NOON + timedelta(hours=6))
+    assert noon.until == MONDAY_NOON + timedelta(hours=6)
+    assert night.until == datetime(2026, 11, 30, 8, tzinfo=UTC)
+    for made, counts in ((noon, True), (night, False), (at(MONDAY_NOON), True)):
+        ep = made.rows["plum_ep"][EpKey(201)]
+        assert isinstance(ep, Ep) and bool(ep.ingress_set) is counts
+        assert ("acme/shop", "own/ingress/office") in made.names.rules.values()
+    assert noon.packed["plum_epoch"] != night.packed["plum_epoch"]
+    without = compile_node(given, "n1", devices, RUNTIME)
+    assert without.packed == noon.packed and without.until is None
+
+
+def test_the_lowest_limit_of_connections_holds() -> None:
+    def limit(*policies: dict[str, Any], admins: tuple[AdminPolicy, ...] = ()) -> int:
+        groups = [
+            {"name": "web", "labels": {"app": "web"}},
+            {"name": "db", "labels": {"app": "db"}},
+        ]
+        given = zone(domain(groups=groups, policies=policies), *admins)
+        devices = {path: Device(200 + e.slot) for path, e in given.endpoints.items()}
+        ep = compile_node(given, "n1", devices, RUNTIME).rows["plum_ep"][EpKey(201)]
+        assert isinstance(ep, Ep)
+        return ep.flow_quota
+
+    def capped(count: int, group: str) -> dict[str, Any]:
+        return {"name": f"cap-{group}", "applies_to": group, "max_connections": count}
+
+    assert limit() == 16384
+    assert limit(capped(500, "web"), capped(100, "db")) == 500
+    assert limit(capped(500, "web"), admins=(admin("cap", max_connections=64),)) == 64
+    assert limit(capped(900_000, "web")) == 16384
