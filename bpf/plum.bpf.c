@@ -25,7 +25,6 @@
 #include "lib/policy.h"
 #include "lib/probe.h"
 #include "lib/punt.h"
-#include "lib/rule_log.h"
 
 enum tail {
 	TAIL_SLOW_EP,
@@ -260,6 +259,11 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 			rc = stage_sender_policy(p);
 			if (p->log)
 				log_decision(p, p->in_slot, !rc);
+			if (rc)
+				return rc;
+		}
+		if (p->gated && !p->reply) {
+			rc = stage_router_policy(p);
 			if (rc)
 				return rc;
 		}

@@ -162,6 +162,7 @@ class Drop(IntEnum):
     NO_LISTENER = 42
     NO_BACKEND = 43
     FLOW_CLASH = 44
+    POLICY_ROUTER = 45
 
 
 class Stage(IntEnum):
@@ -181,11 +182,12 @@ class Stage(IntEnum):
     LOAD_BALANCE = 11
     ICMP_ERROR = 12
     EGRESS_POLICY = 13
-    INGRESS_POLICY = 14
-    FLOW_INSTALL = 15
-    FLOOD = 16
-    ENCAPSULATE = 17
-    DELIVER = 18
+    ROUTER_POLICY = 14
+    INGRESS_POLICY = 15
+    FLOW_INSTALL = 16
+    FLOOD = 17
+    ENCAPSULATE = 18
+    DELIVER = 19
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -233,6 +235,7 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.NO_LISTENER: "load balancer does not listen there",
     Drop.NO_BACKEND: "load balancer has no backend for it",
     Drop.FLOW_CLASH: "another connection has the translated addresses and ports",
+    Drop.POLICY_ROUTER: "refused by a rule of a router's interface",
 }
 
 _INDEX = struct.Struct("<I")
@@ -527,12 +530,14 @@ class RifKey(NamedTuple):
         return cls._make(_RIF_KEY.unpack(data))
 
 
-_RIF = struct.Struct("<16s16s6s2x")
+_RIF = struct.Struct("<QQ16s16s6s2x")
 
 
 class Rif(NamedTuple):
-    """`struct rif`, 40 bytes."""
+    """`struct rif`, 56 bytes."""
 
+    ingress_set: int
+    egress_set: int
     addr4: bytes
     addr6: bytes
     mac: bytes

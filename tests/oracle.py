@@ -36,6 +36,11 @@ class Fate(NamedTuple):
     dmac: str = ""
     ttl: int = 0
     copies: tuple[tuple[str, str, str | None], ...] = ()  # endpoint, what, ingress rule
+    routers: tuple[str, ...] = ()  # rules of interfaces that matched
+
+
+#: Interfaces a packet passes: router, bridge, and which of the rules there.
+Gates = tuple[tuple[Router, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ class Oracle:
         bridge, node = source.spec.bridge, source.spec.node
         found = self.owner_of_mac(bridge, packet.dmac, node)
         if found and found.router:
-            return set(self.routed(source, packet, found.router, 1))
+            return set(self.routed(source, packet, found.router, 1, bridge))
         if found and found.balancer:
             return set(self.balanced(source, packet, found.balancer, packet.ttl))
         if found and found.endpoint:
@@ -284,8 +289,15 @@ class Oracle:
         return "SOURCE_MAC" if source.mac in macs else "SOURCE_ADDRESS"
 
     def routed(
-        self, source: Endpoint, packet: Packet, router: Router, count: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        router: Router,
+        count: int,
+        near: str,
+        gates: Gates = (),
     ) -> Iterator[Fate]:
+        """`near`: the bridge it comes from; `gates`: interfaces passed before."""
         node = source.spec.node
         if count > 4:
             yield Fate("ROUTE_LOOP")
@@ -316,12 +328,15 @@ class Oracle:
             found = self.owner_of_address(address, node)
             if found is None or found.router is router:
                 yield Fate("NO_HOST")
-            elif found.router:
-                yield from self.routed(source, packet, found.router, count + 1)
+                continue
+            leaving = bridge if found.router else found.bridge
+            passed = (*gates, (router, near, "egress"), (router, leaving, "ingress"))
+            if found.router:
+                yield from self.routed(source, packet, found.router, count + 1, bridge, passed)
             elif found.balancer and next_address and address != packet.dst:
                 yield Fate("NO_HOST")
             elif found.balancer:
-                yield from self.balanced(source, packet, found.balancer, ttl - 1)
+                yield from self.balanced(source, packet, found.balancer, ttl - 1, passed)
             elif found.endpoint:
                 macs = (self.router_mac(router), found.mac)
                 if packet.length > self.mtu(found.bridge):
@@ -330,11 +345,16 @@ class Oracle:
                     yield Fate("NO_ROUTER")
                 else:
                     yield self.last_mile(
-                        source, packet, found.bridge, found.endpoint, macs, ttl - 1
+                        source, packet, found.bridge, found.endpoint, macs, ttl - 1, gates=passed
                     )
 
     def balanced(
-        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, ttl: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        balancer: LoadBalancer,
+        ttl: int,
+        gates: Gates = (),
     ) -> Iterator[Fate]:
         """One fate for each backend it may be given to."""
         echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
@@ -352,10 +372,16 @@ class Oracle:
             yield Fate("NO_LISTENER")
         else:
             to_port = listeners[0].to_port or listeners[0].port
-            yield from self.at_a_backend(source, packet, balancer, to_port, ttl)
+            yield from self.at_a_backend(source, packet, balancer, to_port, ttl, gates)
 
     def at_a_backend(
-        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, to_port: int, ttl: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        balancer: LoadBalancer,
+        to_port: int,
+        ttl: int,
+        gates: Gates,
     ) -> Iterator[Fate]:
         weights = {backend.endpoint: backend.weight for backend in balancer.backends}
         choices: list[Address] = []
@@ -375,7 +401,9 @@ class Oracle:
                 continue
             macs = (self.balancer_mac(balancer), found.mac)
             arriving = replace(packet, dst=address, dport=to_port)
-            yield self.last_mile(source, packet, found.bridge, found.endpoint, macs, ttl, arriving)
+            yield self.last_mile(
+                source, packet, found.bridge, found.endpoint, macs, ttl, arriving, gates
+            )
 
     def next_hops(self, router: Router, dst: Address) -> list[tuple[str, str]]:
         """(bridge, address) of each choice, address "" the destination; ("", drop reason)."""
@@ -412,6 +440,44 @@ class Oracle:
         macs: tuple[str, str],
         ttl: int,
         arriving: Packet | None = None,  # as the receiver gets it, if rewritten
+        gates: Gates = (),
+    ) -> Fate:
+        fate = self.at_the_end(source, packet, bridge, target, macs, ttl, arriving)
+        if fate.egress is None or fate.what == "POLICY_EGRESS":
+            return fate
+        allowed, asked = self.past_gates(gates, packet, source.spec.node)
+        if not allowed:
+            return Fate("POLICY_ROUTER", egress=fate.egress, routers=asked)
+        return fate._replace(routers=asked)
+
+    def past_gates(self, gates: Gates, packet: Packet, node: str) -> tuple[bool, tuple[str, ...]]:
+        """The first rule of each interface that matches, until one denies."""
+        asked: list[str] = []
+        for router, bridge, direction in gates:
+            face = next((f for f in router.interfaces if f.bridge == bridge), None)
+            if face is None:
+                continue
+            peer = packet.src if direction == "ingress" else packet.dst
+            theirs = self.groups_of_address(peer, node)
+            for rule in face.ingress if direction == "ingress" else face.egress:
+                if not _counts(rule, self.moment):
+                    continue
+                if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
+                    asked.append(f"router:{router.name}:{bridge}/{direction}/{rule.name}")
+                    if rule.action is Action.DENY:
+                        return False, tuple(asked)
+                    break
+        return True, tuple(asked)
+
+    def at_the_end(
+        self,
+        source: Endpoint,
+        packet: Packet,
+        bridge: str,
+        target: Endpoint,
+        macs: tuple[str, str],
+        ttl: int,
+        arriving: Packet | None,
     ) -> Fate:
         if packet.length > self.mtu(bridge):
             return Fate("MTU")

@@ -127,7 +127,8 @@ class _Maker:
                 net = ip_network(subnet)
                 addresses.append(f"{net.network_address + number}/{net.prefixlen}")
             if addresses:
-                interfaces.append({"bridge": bridge["name"], "addresses": addresses})
+                face = {"bridge": bridge["name"], "addresses": addresses}
+                interfaces.append({**face, **self.gate()})
         routes = []
         for prefix in self.some(ROUTED, 0, 5):
             version = ip_network(prefix).version
@@ -142,6 +143,17 @@ class _Maker:
             )
         mac = f"02:bb:00:00:00:{number:02x}" if self.chance(0.2) else None
         return {"name": f"r{number}", "interfaces": interfaces, "routes": routes, "mac": mac}
+
+    def gate(self) -> dict[str, Any]:
+        """Rules of an interface; most have none. The rest of the zone does not depend on them."""
+        state = self.random.getstate()
+        rules = {
+            direction: [self.rule(f"r{i}") for i in range(self.random.randint(1, 3))]
+            for direction in ("ingress", "egress")
+        }
+        wanted = self.chance(0.4)
+        self.random.setstate(state)
+        return rules if wanted else {}
 
     def balancer(self, number: int, bridges: list[dict[str, Any]]) -> dict[str, Any]:
         bridge = self.random.choice(bridges)

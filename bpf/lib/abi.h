@@ -178,12 +178,14 @@ struct rif_key {
 PLUM_SIZE(rif_key, 8);
 
 struct rif {
-	__be32 addr4[4]; /* source of its ICMP errors; zero if it has none */
+	__u64 ingress_set; /* policy set for what it sends to the bridge, 0: none */
+	__u64 egress_set;  /* and for what it takes from there */
+	__be32 addr4[4];   /* source of its ICMP errors; zero if it has none */
 	__be32 addr6[4];
 	__u8 mac[6];
 	__u16 pad;
 };
-PLUM_SIZE(rif, 40);
+PLUM_SIZE(rif, 56);
 
 /* ---- plum_route (LPM) and plum_hop ------------------------------------- */
 
@@ -548,7 +550,7 @@ struct rule_log {
 	__u32 domain;
 	__u32 slot;  /* the endpoint whose rule it is */
 	__u32 lost;  /* of this slot, over its limit since the last one */
-	__u16 stage; /* EGRESS_POLICY or INGRESS_POLICY: enum plum_stage */
+	__u16 stage; /* that asked the rule: enum plum_stage */
 	__u8 allowed;
 	__u8 proto;
 	__be32 saddr[4]; /* as that endpoint sees the packet */

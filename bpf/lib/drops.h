@@ -51,7 +51,8 @@
 	X(HELPER, "kernel refused to resize or move the packet")                                   \
 	X(NO_LISTENER, "load balancer does not listen there")                                      \
 	X(NO_BACKEND, "load balancer has no backend for it")                                       \
-	X(FLOW_CLASH, "another connection has the translated addresses and ports")
+	X(FLOW_CLASH, "another connection has the translated addresses and ports")                 \
+	X(POLICY_ROUTER, "refused by a rule of a router's interface")
 
 enum plum_drop {
 	DROP_NONE,

@@ -3,6 +3,7 @@
 #define PLUM_POLICY_H
 
 #include "pkt.h"
+#include "rule_log.h"
 
 #define SPAN_STEPS 17 /* halvings of 65536 spans */
 
@@ -103,6 +104,58 @@ static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_c
 	if (best.action == ACTION_NONE)
 		return by_default;
 	return best.action == ACTION_ALLOW;
+}
+
+struct gate_run {
+	struct pkt *p;
+	__u64 source; /* policy classes of the ends */
+	__u64 target;
+	int rc;
+};
+
+/* Rules of one interface. Those towards its bridge ask for the source, those from
+ * it for the destination; where none matches the next one is asked. */
+static long gate_step(__u32 index, struct gate_run *run)
+{
+	struct decision best = { .order = ~0u };
+	struct pkt *p = run->p;
+	__u64 set, peer, rule = p->rule;
+
+	if (index >= MAX_GATES)
+		return 1;
+	set = p->gates[index];
+	if (!set)
+		return 0;
+	peer = index & 1 ? run->source : run->target;
+	try_class(set, 0, p->policy_proto, p->policy_port, &best);
+	if (peer)
+		try_class(set, peer, p->policy_proto, p->policy_port, &best);
+	if (best.action == ACTION_NONE)
+		return 0;
+	count_rule(p->domain, best.rule);
+	p->rule = best.rule;
+	p->log = best.log;
+	if (best.action == ACTION_DENY)
+		run->rc = DROP(POLICY_ROUTER);
+	if (p->log)
+		log_decision(p, p->in_slot, !run->rc);
+	p->rule = rule;
+	return run->rc ? 1 : 0;
+}
+
+/*
+ * stage ROUTER_POLICY: the rules of every interface on the way, in its order. Asked
+ * of the packets of the side that began the connection, on its node, which has
+ * routed them; answers follow, whatever way they take back.
+ */
+static __always_inline int stage_router_policy(struct pkt *p)
+{
+	struct gate_run run = { .p = p, .source = peer_class_of(p->domain, p->saddr) };
+
+	p->stage = STAGE_ROUTER_POLICY;
+	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p->domain, p->daddr);
+	bpf_loop(MAX_GATES, gate_step, &run, 0);
+	return run.rc;
 }
 
 /* What the connection's first packet was sent to, as the judged end knows it: a

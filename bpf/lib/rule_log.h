@@ -3,7 +3,8 @@
 #define PLUM_RULE_LOG_H
 
 #include "pkt.h"
-#include "punt.h"
+
+#define LOG_WINDOW_NS (1000ull * 1000 * 1000)
 
 /* What is over the endpoint's limit is counted, and told with the next one. */
 static __always_inline bool log_allowed(const struct pkt *p, struct log_rate *rate)
@@ -12,7 +13,7 @@ static __always_inline bool log_allowed(const struct pkt *p, struct log_rate *ra
 
 	if (!cfg)
 		return false;
-	if (p->now - rate->window > SECOND_NS) {
+	if (p->now - rate->window > LOG_WINDOW_NS) {
 		rate->window = p->now;
 		rate->count = 0;
 	}

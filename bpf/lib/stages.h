@@ -17,6 +17,7 @@
 	X(LOAD_BALANCE)                                                                            \
 	X(ICMP_ERROR)                                                                              \
 	X(EGRESS_POLICY)                                                                           \
+	X(ROUTER_POLICY)                                                                           \
 	X(INGRESS_POLICY)                                                                          \
 	X(FLOW_INSTALL)                                                                            \
 	X(FLOOD)                                                                                   \

@@ -191,7 +191,7 @@ class ZonePolicyLog(Answer):
 
 
 class TrialRule(Answer):
-    direction: Literal["egress", "ingress"]
+    direction: Literal["egress", "router", "ingress"]
     node: str = Field(description="Where it is asked")
     name: str = Field(description="POLICY/DIRECTION/RULE, or `default`: the domain's")
 

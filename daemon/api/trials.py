@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query
 
@@ -157,10 +157,12 @@ def _reason(made: Attempt) -> str:
 def _rules(made: Attempt) -> Iterator[TrialRule]:
     """Those that were asked, in order: the last one decided."""
     end = made.prediction
-    for direction, rule, stage in (
+    asked: list[tuple[Literal["egress", "router", "ingress"], int | None, Stage]] = [
         ("egress", end.egress_rule, Stage.EGRESS_POLICY),
+        *(("router", rule, Stage.ROUTER_POLICY) for rule in end.router_rules),
         ("ingress", end.ingress_rule, Stage.INGRESS_POLICY),
-    ):
+    ]
+    for direction, rule, stage in asked:
         if rule is None:
             continue
         node = next(step.node for step in end.steps if step.stage is stage)

@@ -18,7 +18,7 @@ from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
 from daemon.compiler.routing import Interface, host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
-from daemon.compiler.tiers import groups, standing
+from daemon.compiler.tiers import gates, groups, standing
 from daemon.compiler.underlay import bridge_mtu
 from daemon.compiler.wide import wide
 from daemon.model.object import AdminPolicy, Domain, Endpoint
@@ -92,7 +92,8 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
     local = tuple(seat for seat in places if not seat.node)
     remote = Counter([(seat.vni, seat.node) for seat in places if seat.node])
     judges = standing(domain, given.admin)
-    peers = Peers(judges, places)
+    faces = gates(domain)
+    peers = Peers([*judges, *faces.values()], places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
     routes, hops = route_rows(domain, given.path, ifaces)
@@ -101,7 +102,6 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_mac": mac_rows(ifaces, lbs, places),
         "plum_flood": flood_rows(given.path, domain, local, remote),
         "plum_source": source_rows(local),
-        "plum_rif": rif_rows(ifaces),
         "plum_route": routes,
         "plum_hop": hops,
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
@@ -110,6 +110,7 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
     }
     # After every classification.
     policies = Policies(given.path, judges, peers.classes, domain.spec.default, given.asleep)
+    rows["plum_rif"] = rif_rows(ifaces, {of: policies.gate(one) for of, one in faces.items()})
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans

@@ -13,7 +13,7 @@ from daemon.compiler.errors import CompileError
 from daemon.compiler.incremental import step
 from daemon.compiler.members import Changed, Members
 from daemon.compiler.result import Compiled, Device, Packed, Rows, Runtime, pack
-from daemon.compiler.tiers import concerning, standing
+from daemon.compiler.tiers import concerning, everything
 from daemon.compiler.timing import Timed, asleep, first_edge, timed
 from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
@@ -61,7 +61,7 @@ class Cache:
         """Rules of a domain that have times."""
         known = self.timed.get(path)
         if known is None or known[0] is not domain or known[1] != admin:
-            known = (domain, admin, timed(standing(domain, admin)))
+            known = (domain, admin, timed(everything(domain, admin)))
             self.timed[path] = known
         return known[2]
 

@@ -225,6 +225,12 @@ class Policies:
             self._sets[key] = self._compile(rules, self._default[ingress])
         return self._sets[key]
 
+    def gate(self, one: Standing) -> tuple[int, int]:
+        """Sets of a router's interface, `ingress` and `egress`."""
+        ways = {True: "ingress", False: "egress"}
+        found = {way: self._compile(self._rules(one, ways[way]), 0) for way in ways}
+        return found[True], found[False]
+
     def limit(self, groups: frozenset[str]) -> int:
         """Connections that who is in `groups` may hold, as far as policies say."""
         limits = (self._limits[index] for index in self.applying(groups))

@@ -27,7 +27,9 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    the bridge it is delivered on: MTU. Routed, and the last router has no
    interface on that bridge: NO_ROUTER.
 7. FLOW_LOOKUP: an ICMP error or reply belongs to no connection: ICMP_UNRELATED.
-8. EGRESS_POLICY of the sender; the peer is the destination address.
+8. EGRESS_POLICY of the sender; the peer is the destination address. ROUTER_POLICY of
+   each interface on the way: where the packet enters a router its egress rules, the
+   peer is the destination; where it leaves its ingress rules, the peer is the source.
 9. Delivered here: INGRESS_POLICY of the receiver; the peer is the source address.
    Elsewhere: ENCAPSULATE with the VNI of the bridge, and on that node VNI, then
    the destination MAC (NOT_HERE if not of a local endpoint) and INGRESS_POLICY.
@@ -122,6 +124,7 @@ class _Walk:
         self._packet = packet
         self._arriving = packet  # as the receiver's policy sees it
         self._src, self._dst = wide(packet.src), wide(packet.dst)
+        self._gates: list[tuple[int, bool]] = []  # sets, and whether towards the bridge
         self._now = Prediction(
             Outcome.DROPPED, 0, smac=packet.smac, dmac=packet.dmac, ttl=packet.ttl
         )
@@ -171,6 +174,7 @@ class _Walk:
             raise _Dropped(Drop.MALFORMED)
 
     def _route(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
+        near = ep.vni
         for _ in range(MAX_ROUTERS):
             self._step(Stage.ROUTE, f"router {router}")
             target = rows.host(ep.domain, self._dst)
@@ -181,11 +185,14 @@ class _Walk:
                 raise _Dropped(Drop.LINK_LOCAL)
             if self._now.ttl <= 1:
                 raise _Dropped(Drop.TTL)
-            addr = self._next(rows, router)
+            addr, out = self._next(rows, router)
             self._now = replace(self._now, ttl=self._now.ttl - 1)
             host = rows.host(ep.domain, addr)
             if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
+            leaving = out if host.router else host.vni
+            self._pass(rows, router, near, leaving)
+            near = leaving
             if host.balancer and addr == self._dst:
                 return self._balance(rows, ep, host.balancer)
             if host.balancer:
@@ -237,16 +244,37 @@ class _Walk:
             raise _Dropped(Drop.RESPONDER)
         return replace(self._now, outcome=Outcome.ANSWERED)
 
-    def _next(self, rows: Lookup, router: int) -> bytes:
-        """Address of what the router hands the packet to."""
+    def _next(self, rows: Lookup, router: int) -> tuple[bytes, int]:
+        """Address of what the router hands the packet to, and the bridge it is on."""
         route = rows.route(router, self._dst)
         if route is None or route.kind == RouteKind.NONE:
             raise _Dropped(Drop.NO_ROUTE)
         if route.kind == RouteKind.BLACKHOLE:
             raise _Dropped(Drop.BLACKHOLE)
         if route.kind == RouteKind.CONNECTED:
-            return self._dst
-        return rows.hop(route, self._packet.flow_hash).addr
+            return self._dst, route.vni
+        hop = rows.hop(route, self._packet.flow_hash)
+        return hop.addr, hop.vni
+
+    def _pass(self, rows: Lookup, router: int, near: int, out: int) -> None:
+        entered, left = rows.rif(router, near), rows.rif(router, out)
+        if entered is not None:
+            self._gates.append((entered.egress_set, False))
+        if left is not None:
+            self._gates.append((left.ingress_set, True))
+
+    def _routers_policy(self, rows: Lookup, ep: Ep) -> None:
+        gates = [gate for gate in self._gates if gate[0]]
+        if gates:
+            self._step(Stage.ROUTER_POLICY)
+        for number, towards in gates:
+            peer = rows.peer_class(ep.domain, self._src if towards else self._dst)
+            action, rule = rows.decide(number, peer, self._packet)
+            if action is not PolicyAction.NONE:
+                rules = (*self._now.router_rules, rule)
+                self._now = replace(self._now, router_rules=rules)
+            if action is PolicyAction.DENY:
+                raise _Dropped(Drop.POLICY_ROUTER)
 
     def _check_out(self, rows: Lookup, vni: int, port: Port | None) -> None:
         if port is not None and not port.node and rows.ep(port.ifindex) is None:
@@ -274,6 +302,7 @@ class _Walk:
     def _out(self, rows: Lookup, ep: Ep, vni: int, port: Port) -> Prediction:
         self._flow_lookup()
         self._egress(rows, ep, vni)
+        self._routers_policy(rows, ep)
         if not port.node:
             return self._deliver(rows, port.ifindex)
         self._step(Stage.ENCAPSULATE, f"node {port.node} vni {vni}")

@@ -59,6 +59,26 @@ def standing(domain: Domain, admin: Sequence[AdminPolicy]) -> list[Standing]:
     return sorted(found, key=lambda one: one.tier)
 
 
+def gates(domain: Domain) -> dict[tuple[str, str], Standing]:
+    """Rules of routers' interfaces, by router and bridge, of those that have any.
+
+    Each is `router:ROUTER:BRIDGE` in the paths of its rules.
+    """
+    return {
+        (router.name, face.bridge): Standing(
+            _OWN, f"router:{router.name}:{face.bridge}", None, face.ingress, face.egress
+        )
+        for router in domain.spec.routers
+        for face in router.interfaces
+        if face.ingress or face.egress
+    }
+
+
+def everything(domain: Domain, admin: Sequence[AdminPolicy]) -> list[Standing]:
+    """Whatever has rules in a domain."""
+    return [*standing(domain, admin), *gates(domain).values()]
+
+
 def groups(domain: Domain, admin: Sequence[AdminPolicy]) -> tuple[Group, ...]:
     """The domain's groups, and those that administrators choose by labels."""
     chosen = [policy.spec.applies_to.labels for policy in admin]

@@ -18,7 +18,7 @@ from daemon.abi import (
     RuleStat,
 )
 from daemon.compiler.result import Names
-from daemon.compiler.tiers import Standing, concerning, standing
+from daemon.compiler.tiers import Standing, concerning, everything
 from daemon.model.snapshot import Snapshot
 
 Lookup = Callable[[str, bytes], bytes | None]
@@ -98,7 +98,7 @@ def _rules(names: Names, snapshot: Snapshot, hits: Mapping[RuleKey, int]) -> Ite
     """Every rule of the domains here, also those nobody met; then defaults that were met."""
     ids = {path: number for number, path in names.domains.items()}
     actions = {
-        path: _actions(standing(domain, concerning(snapshot.admin_policies.values(), path)))
+        path: _actions(everything(domain, concerning(snapshot.admin_policies.values(), path)))
         for path, domain in snapshot.domains.items()
         if path in ids
     }

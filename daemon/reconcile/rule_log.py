@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv6Address
 
-from daemon.abi import RuleLog, Stage
+from daemon.abi import RuleLog
 from daemon.compiler.result import Names
 from daemon.model.base import Address
 from daemon.model.object import Endpoint
@@ -99,7 +99,7 @@ class RuleLines:
             domain=rule[0],
             rule=rule[1],
             verdict="allowed" if event.allowed else "refused",
-            direction="ingress" if event.stage == Stage.INGRESS_POLICY else "egress",
+            direction=rule[1].split("/")[1],
             endpoint=endpoint,
             source=owners.get((rule[0], source)),
             target=owners.get((rule[0], target)),

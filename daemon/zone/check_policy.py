@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daemon.model.domain import DomainSpec
-from daemon.model.policy import Match, Peer, Rule
+from daemon.model.domain import DomainSpec, RouterInterface
+from daemon.model.policy import Match, Peer, Policy, Rule
 from daemon.model.schedule import Window, zone_named
 from daemon.zone.addresses import mapped_words
 from daemon.zone.errors import Problems
@@ -28,15 +28,23 @@ def check_policies(at: str, spec: DomainSpec, problems: Problems) -> None:
         if policy.applies_to is not None and policy.applies_to not in groups:
             message = f"there is no group {policy.applies_to} in this domain"
             problems.add(f"{where}.applies_to", message)
-        for direction, rules in (("ingress", policy.ingress), ("egress", policy.egress)):
-            seen: set[str] = set()
-            for j, rule in enumerate(rules):
-                place = f"{where}.{direction}[{j}]"
-                if rule.name in seen:
-                    message = f"there is another {rule.name} in this list"
-                    problems.add(f"{place}.name", message)
-                seen.add(rule.name)
-                _check_rule(place, rule, groups, problems)
+        _check_rules(where, policy, groups, problems)
+    for r, router in enumerate(spec.routers):
+        for k, interface in enumerate(router.interfaces):
+            _check_rules(f"{at}.routers[{r}].interfaces[{k}]", interface, groups, problems)
+
+
+def _check_rules(
+    at: str, holder: Policy | RouterInterface, groups: set[str], problems: Problems
+) -> None:
+    for direction, rules in (("ingress", holder.ingress), ("egress", holder.egress)):
+        seen: set[str] = set()
+        for j, rule in enumerate(rules):
+            place = f"{at}.{direction}[{j}]"
+            if rule.name in seen:
+                problems.add(f"{place}.name", f"there is another {rule.name} in this list")
+            seen.add(rule.name)
+            _check_rule(place, rule, groups, problems)
 
 
 def _check_rule(at: str, rule: Rule, groups: set[str], problems: Problems) -> None:

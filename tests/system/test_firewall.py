@@ -50,6 +50,26 @@ def test_everybody_gets_what_the_head_of_the_example_says(guests: dict[str, Gues
     }
 
 
+def test_a_routers_interface_guards_its_bridge(plum: Zone, guests: dict[str, Guest]) -> None:
+    expected = {
+        ("scanner", "kiosk", 0): True,
+        ("scanner", "kiosk", 443): True,
+        ("scanner", "kiosk", 8080): False,
+        ("desk", "kiosk", 80): True,
+        ("kiosk", "desk", 80): False,
+        ("kiosk", "server", 0): False,
+    }
+    attempts = {key: Attempt(guests[key[0]], guests[key[1]], key[2]) for key in expected}
+    found = outcomes(list(attempts.values()))
+    assert {key: found[attempt] for key, attempt in attempts.items()} == expected
+    assert plum.dropped("POLICY_ROUTER", f"{LAB}/scanner") > 0
+    assert plum.hits(LAB, "nothing-out") > 0
+    answer = plum.client().trial(f"{LAB}/scanner", f"{LAB}/kiosk", "tcp", 8080)
+    (one,) = answer["items"]
+    assert one["drop"] == "POLICY_ROUTER"
+    assert one["rules"][-1]["name"] == "router:core:dmz/ingress/no-8080"
+
+
 def test_what_was_refused_is_in_the_log(plum: Zone, guests: dict[str, Guest]) -> None:
     desk, server = guests["desk"], guests["server"]
     client = plum.client("n3")
