@@ -9,7 +9,9 @@
  *                                 |\------> plum_balance --> plum_judge
  *                                 \-------> plum_error
  *
- * Everything an established connection needs is in the first two (fast.h).
+ * plum_judge sends what leaves the zone through plum_nat_out. What comes back, and
+ * what a gateway does, is in outside.h. Everything an established connection needs is
+ * in the first two (fast.h).
  */
 #include "lib/arp_nd.h"
 #include "lib/balance.h"
@@ -22,64 +24,11 @@
 #include "lib/fragment.h"
 #include "lib/gc.h"
 #include "lib/icmp_error.h"
+#include "lib/nat.h"
+#include "lib/outside.h"
 #include "lib/policy.h"
 #include "lib/probe.h"
 #include "lib/punt.h"
-
-enum tail {
-	TAIL_SLOW_EP,
-	TAIL_SLOW_UL,
-	TAIL_JUDGE,
-	TAIL_SEND,
-	TAIL_FLOOD,
-	TAIL_ERROR,
-	TAIL_BALANCE,
-	TAIL_MAX
-};
-
-int plum_slow_ep(struct __sk_buff *skb);
-int plum_slow_ul(struct __sk_buff *skb);
-int plum_judge(struct __sk_buff *skb);
-int plum_send(struct __sk_buff *skb);
-int plum_flood_out(struct __sk_buff *skb);
-int plum_error(struct __sk_buff *skb);
-int plum_balance(struct __sk_buff *skb);
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, TAIL_MAX);
-	__uint(key_size, sizeof(__u32));
-	__array(values, int(struct __sk_buff *));
-} plum_tail SEC(".maps") = {
-	.values = {
-		[TAIL_SLOW_EP] = &plum_slow_ep,
-		[TAIL_SLOW_UL] = &plum_slow_ul,
-		[TAIL_JUDGE] = &plum_judge,
-		[TAIL_SEND] = &plum_send,
-		[TAIL_FLOOD] = &plum_flood_out,
-		[TAIL_ERROR] = &plum_error,
-		[TAIL_BALANCE] = &plum_balance,
-	},
-};
-
-/* Continues in another program; comes back only if it is missing. */
-static __always_inline int go(struct __sk_buff *skb, enum tail next)
-{
-	bpf_tail_call_static(skb, &plum_tail, next);
-	return DROP(TAIL_CALL);
-}
-
-/* A refusal that its sender should hear of takes the way through plum_error. */
-static __always_inline int finish_or_explain(struct __sk_buff *skb, struct pkt *p, int rc)
-{
-	int action = finish(skb, p, rc);
-
-	if (rc < 0 && error_wanted(p)) {
-		bpf_tail_call_static(skb, &plum_tail, TAIL_ERROR);
-		count_drop(p->in_slot, DROP_TAIL_CALL, skb->len);
-	}
-	return action;
-}
 
 /* Bridge, route, answer or replicate an endpoint's packet. */
 static __always_inline int forward_from_ep(struct __sk_buff *skb, struct pkt *p)
@@ -115,6 +64,8 @@ static __always_inline int forward_from_ep(struct __sk_buff *skb, struct pkt *p)
 		return answer_as_router(skb, p);
 	if (p->balancer)
 		return go(skb, TAIL_BALANCE);
+	if (p->external)
+		return go(skb, TAIL_JUDGE);
 	rc = set_router_mac(p);
 	return rc ? rc : go(skb, TAIL_JUDGE);
 }
@@ -182,6 +133,12 @@ static __always_inline int slow_ul(struct __sk_buff *skb, struct pkt *p, const s
 		return rc;
 	if (out.vni == PLUM_PROBE_VNI)
 		return stage_probe(skb, p, out.v4);
+	p->in_node = out.node;
+	p->outer4 = out.v4;
+	p->external = out.vni;
+	if (external_of(out.vni))
+		return go(skb, TAIL_EXTERNAL);
+	p->external = 0;
 	bk.vni = out.vni;
 	b = bpf_map_lookup_elem(&plum_bridge, &bk);
 	if (!b)
@@ -273,8 +230,12 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 				log_decision(p, p->out_slot, !rc);
 			if (rc)
 				return rc;
+		} else if (p->external) {
+			return go(skb, TAIL_NAT);
 		}
 	}
+	if (p->external && !p->translate)
+		return DROP(ICMP_UNRELATED); /* nothing leaves with an inner address */
 	return go(skb, TAIL_SEND);
 }
 
@@ -302,7 +263,26 @@ int plum_send(struct __sk_buff *skb)
 		rc = stage_flow_install(p, skb->len);
 	if (!rc)
 		rc = send_out(skb, p, cfg);
+	if (rc == UPLINK)
+		rc = go(skb, TAIL_UPLINK);
 	return finish(skb, p, rc);
+}
+
+static __always_inline int nat_out(struct __sk_buff *skb, struct pkt *p)
+{
+	int rc = stage_nat_out(p);
+
+	return rc ? rc : go(skb, TAIL_SEND);
+}
+
+SEC("tc")
+int plum_nat_out(struct __sk_buff *skb)
+{
+	struct pkt *p = scratch();
+
+	if (!p)
+		return TC_ACT_SHOT;
+	return finish_or_explain(skb, p, nat_out(skb, p));
 }
 
 SEC("tc")
@@ -332,9 +312,12 @@ int plum_from_ep(struct __sk_buff *skb)
 {
 	int rc = fast_from_ep(skb);
 
-	if (rc != FAST_MISS)
+	if (rc == FAST_UPLINK)
+		bpf_tail_call_static(skb, &plum_tail, TAIL_UPLINK);
+	else if (rc == FAST_MISS)
+		bpf_tail_call_static(skb, &plum_tail, TAIL_SLOW_EP);
+	else
 		return rc;
-	bpf_tail_call_static(skb, &plum_tail, TAIL_SLOW_EP);
 	count_drop(DROP_SLOT_NODE, DROP_TAIL_CALL, skb->len);
 	return TC_ACT_SHOT;
 }

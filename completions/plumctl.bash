@@ -38,6 +38,7 @@ _plumctl() {
                 "zone backup") verb="zone backup" ;;
                 "zone restore") verb="zone restore" ;;
                 "zone migrate") verb="zone migrate" ;;
+                "zone rotate-ca") verb="zone rotate-ca" ;;
                 "mesh") verb="mesh" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
@@ -59,6 +60,7 @@ _plumctl() {
                 "sandbox exec") verb="sandbox exec" ;;
                 "sandbox shell") verb="sandbox shell" ;;
                 "sandbox node") verb="sandbox node" ;;
+                "sandbox outside") verb="sandbox outside" ;;
                 "completion") verb="completion" ;;
                 "endpoint") group="endpoint " ;;
                 "node") group="node " ;;
@@ -79,11 +81,11 @@ _plumctl() {
         case "$group" in
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "token join add rotate cordon uncordon drain remove" ;;
-            "zone ") _plumctl_words "init show backup restore migrate" ;;
+            "zone ") _plumctl_words "init show backup restore migrate rotate-ca" ;;
             "policy ") _plumctl_words "test log" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
-            "sandbox ") _plumctl_words "up down status exec shell node" ;;
+            "sandbox ") _plumctl_words "up down status exec shell node outside" ;;
             *) _plumctl_words "apply diff confirm delete get describe export history rollback endpoint node zone mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
@@ -222,6 +224,9 @@ _plumctl_flag() {
         "zone restore:-o" | "zone restore:--output") expect='=FORMAT' ;;
         "zone restore:--socket") expect='@file' ;;
         "zone migrate:-o" | "zone migrate:--output") expect='=FORMAT' ;;
+        "zone rotate-ca:--timeout") expect='-' ;;
+        "zone rotate-ca:-o" | "zone rotate-ca:--output") expect='=FORMAT' ;;
+        "zone rotate-ca:--socket") expect='@file' ;;
         "mesh:--from") expect='node' ;;
         "mesh:-o" | "mesh:--output") expect='=FORMAT' ;;
         "mesh:--socket") expect='@file' ;;
@@ -328,6 +333,7 @@ _plumctl_flags() {
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
         "zone migrate") flags="-o --output --no-headers --help -h" ;;
+        "zone rotate-ca") flags="--finish --abort --go-on --yes -y --timeout -o --output --socket --help -h" ;;
         "mesh") flags="--from -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -349,6 +355,7 @@ _plumctl_flags() {
         "sandbox exec") flags="--tenant -t --domain -d --help -h" ;;
         "sandbox shell") flags="--tenant -t --domain -d --help -h" ;;
         "sandbox node") flags="--help -h" ;;
+        "sandbox outside") flags="--help -h" ;;
         "completion") flags="--help -h" ;;
     esac
 }
@@ -384,6 +391,7 @@ _plumctl_places() {
         "sandbox exec") places='endpoint -' ;;
         "sandbox shell") places='endpoint' ;;
         "sandbox node") places='node -' ;;
+        "sandbox outside") places='-' ;;
         "completion") places='=SHELL' ;;
     esac
 }

@@ -357,6 +357,21 @@ _plumctl_zone_migrate() {
         '*:argument:'
 }
 
+_plumctl_zone_rotate-ca() {
+    _arguments -s \
+        '--finish[Drop the old one, once no node needs it.]' \
+        '--abort[Forget the new one, while it has signed nothing.]' \
+        '--go-on[etcd trusts the new one too\\: have it sign.]' \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--timeout[For the nodes to follow.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
 _plumctl_mesh() {
     _arguments -s \
         '--from[Only as this node sees it.]:value:{_plumctl_objects node}' \
@@ -615,6 +630,13 @@ _plumctl_sandbox_node() {
         '*:argument:'
 }
 
+_plumctl_sandbox_outside() {
+    _arguments -s \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:'
+}
+
 _plumctl_completion() {
     _arguments -s \
         '--help[Show this message and exit.]' \
@@ -668,6 +690,7 @@ _plumctl_zone() {
         'backup:Write everything that lasts, as it was at one revision, to a file only you can read.'
         'restore:Bring the zone to what a backup holds\\: all of it, or nothing.'
         'migrate:Move the zone to another store\\: copied, compared key by key, the old one closed.'
+        'rotate-ca:Replace the zone'\''s authority, which signs the nodes'\'' certificates.'
     )
     if ((CURRENT == 2)); then
         _describe command commands
@@ -739,6 +762,7 @@ _plumctl_sandbox() {
         'exec:Run a command inside an endpoint. Exits as the command does.'
         'shell:Open a shell inside an endpoint.'
         'node:Run a command inside a node. Exits as the command does.'
+        'outside:Run a command on the host outside the zone. Exits as the command does.'
     )
     if ((CURRENT == 2)); then
         _describe command commands

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 
 from daemon import joined, logs, purge
-from daemon.abi import Punt, RuleLog
+from daemon.abi import Punt, PuntKind, RuleLog
 from daemon.api.listen import Listener, ListenError
 from daemon.api.local import RunningNode
 from daemon.api.server import ApiServer
@@ -26,6 +26,7 @@ from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.duties import Duties
 from daemon.notify import notify, watchdog_period_s
 from daemon.options import Options, parse, program_version
+from daemon.outside import OutsideDuties
 from daemon.reconcile.kernel import KernelHost
 from daemon.reconcile.loop import Reconciler
 from daemon.reconcile.rule_log import RuleLines
@@ -112,8 +113,18 @@ async def serve(options: Options) -> None:
             version=program_version(),
         )
 
+        neigh = datapath.maps["plum_neigh"]
+        outside = OutsideDuties(
+            reconciler,
+            packets.send,
+            lambda key, row: neigh.update(key, row) if row else neigh.delete_many([key]),
+        )
+
         def punted(punt: Punt, frame: bytes) -> None:
-            responder.request(punt.kind, punt.slot, punt.ifindex, frame)
+            if punt.kind == PuntKind.NEIGH:
+                outside.neighbours.wanted(punt.slot, frame)
+            else:
+                responder.request(punt.kind, punt.slot, punt.ifindex, frame)
 
         reader = PuntReader(datapath.maps["plum_punt"], punted)
         stack.callback(reader.close)
@@ -141,7 +152,7 @@ async def serve(options: Options) -> None:
         )
         stack.callback(node.close)
         api = joined.make_api(options, store, node, listener, member)
-        await _run(stop, api.server, reconciler, responder, duties, api.upkeep)
+        await _run(stop, api.server, reconciler, responder, duties, outside, api.upkeep)
 
 
 async def _open_store(url: str) -> Store:
@@ -170,12 +181,14 @@ async def _run(
     reconciler: Reconciler,
     responder: Responder,
     duties: Duties,
+    outside: OutsideDuties,
     upkeep: Upkeep | None,
 ) -> None:
     tasks = [
         asyncio.create_task(server.serve(), name="api"),
         asyncio.create_task(reconciler.run(), name="reconcile"),
         asyncio.create_task(duties.run(), name="duties"),
+        asyncio.create_task(outside.run(), name="outside"),
         asyncio.create_task(_advertise(responder), name="advertise"),
         asyncio.create_task(_watchdog(), name="watchdog"),
     ]
@@ -185,7 +198,7 @@ async def _run(
     log.info("plumd started", extra={"step": "start", "object": reconciler.node})
     notify("READY=1")
     try:
-        await asyncio.wait([stopping, *tasks[:3]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, *tasks[:4]], return_when=asyncio.FIRST_COMPLETED)
     finally:
         notify("STOPPING=1")
         log.info("plumd stops, the datapath goes on", extra={"step": "stop"})

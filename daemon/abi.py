@@ -28,6 +28,8 @@ PLUM_MAX_SLOTS = 16384
 PLUM_MAX_FLOOD = 4096
 PLUM_PUNT_BYTES = 2048
 PLUM_PROBE_VNI = 0xFFFFFF
+PEER_OUTSIDE = 0x80000000
+EXTERNAL_ROUTER = 0x80000000
 MAGLEV_SLOTS = 16381
 MAGLEV_CHUNK = 1024
 FLOW_CTX_UNDERLAY = 0x80000000
@@ -57,6 +59,16 @@ class RouteKind(IntEnum):
     CONNECTED = 1
     VIA = 2
     BLACKHOLE = 3
+    UPLINK = 4
+
+
+class PublicKind(IntEnum):
+    """`enum public_kind`."""
+
+    PORT = 1
+    ADDRESS = 2
+    BLOCK = 3
+    SENDER = 4
 
 
 class VipFlag(IntFlag):
@@ -104,6 +116,7 @@ class FlowFlag(IntFlag):
     FIN = 16
     NEW_DST = 32
     NEW_SRC = 64
+    UPLINK = 128
 
 
 class PuntKind(IntEnum):
@@ -112,6 +125,7 @@ class PuntKind(IntEnum):
     DHCP4 = 1
     DHCP6 = 2
     RS = 3
+    NEIGH = 4
 
 
 class Drop(IntEnum):
@@ -162,7 +176,13 @@ class Drop(IntEnum):
     NO_LISTENER = 42
     NO_BACKEND = 43
     FLOW_CLASH = 44
-    POLICY_ROUTER = 45
+    NO_GATEWAY = 45
+    NO_PUBLIC = 46
+    NO_NEIGHBOUR = 47
+    NAT_EXHAUSTED = 48
+    NAT_PROTOCOL = 49
+    NAT_GONE = 50
+    POLICY_ROUTER = 51
 
 
 class Stage(IntEnum):
@@ -180,14 +200,16 @@ class Stage(IntEnum):
     BRIDGE = 9
     ROUTE = 10
     LOAD_BALANCE = 11
-    ICMP_ERROR = 12
-    EGRESS_POLICY = 13
-    ROUTER_POLICY = 14
-    INGRESS_POLICY = 15
-    FLOW_INSTALL = 16
-    FLOOD = 17
-    ENCAPSULATE = 18
-    DELIVER = 19
+    NAT = 12
+    GATEWAY = 13
+    ICMP_ERROR = 14
+    EGRESS_POLICY = 15
+    ROUTER_POLICY = 16
+    INGRESS_POLICY = 17
+    FLOW_INSTALL = 18
+    FLOOD = 19
+    ENCAPSULATE = 20
+    DELIVER = 21
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -235,6 +257,12 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.NO_LISTENER: "load balancer does not listen there",
     Drop.NO_BACKEND: "load balancer has no backend for it",
     Drop.FLOW_CLASH: "another connection has the translated addresses and ports",
+    Drop.NO_GATEWAY: "external network has no gateway alive",
+    Drop.NO_PUBLIC: "nobody has this public address and port",
+    Drop.NO_NEIGHBOUR: "MAC of the next hop outside not known yet",
+    Drop.NAT_EXHAUSTED: "no public port left for the endpoint's node",
+    Drop.NAT_PROTOCOL: "source NAT knows no ports of this protocol",
+    Drop.NAT_GONE: "connection's public address was taken away",
     Drop.POLICY_ROUTER: "refused by a rule of a router's interface",
 }
 
@@ -621,6 +649,455 @@ class Hop(NamedTuple):
         return cls._make(_HOP.unpack(data))
 
 
+_EXTERNAL_KEY = struct.Struct("<I")
+
+
+class ExternalKey(NamedTuple):
+    """`struct external_key`, 4 bytes."""
+
+    vni: int
+
+    def pack(self) -> bytes:
+        return _EXTERNAL_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_EXTERNAL_KEY.unpack(data))
+
+
+_EXTERNAL = struct.Struct("<IIHH6s2x")
+
+
+class External(NamedTuple):
+    """`struct external`, 20 bytes."""
+
+    ifindex: int
+    mtu: int
+    vlan: int
+    block_ports: int
+    mac: bytes
+
+    def pack(self) -> bytes:
+        return _EXTERNAL.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_EXTERNAL.unpack(data))
+
+
+_ATTACHMENT_KEY = struct.Struct("<II")
+
+
+class AttachmentKey(NamedTuple):
+    """`struct attachment_key`, 8 bytes."""
+
+    ifindex: int
+    vlan: int
+
+    def pack(self) -> bytes:
+        return _ATTACHMENT_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_ATTACHMENT_KEY.unpack(data))
+
+
+_ATTACHMENT = struct.Struct("<I")
+
+
+class Attachment(NamedTuple):
+    """`struct attachment`, 4 bytes."""
+
+    vni: int
+
+    def pack(self) -> bytes:
+        return _ATTACHMENT.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_ATTACHMENT.unpack(data))
+
+
+_GATEWAY_KEY = struct.Struct("<QI4x")
+
+
+class GatewayKey(NamedTuple):
+    """`struct gateway_key`, 16 bytes."""
+
+    group: int
+    index: int  # type: ignore[assignment]
+
+    def pack(self) -> bytes:
+        return _GATEWAY_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_GATEWAY_KEY.unpack(data))
+
+
+_GATEWAY = struct.Struct("<I")
+
+
+class Gateway(NamedTuple):
+    """`struct gateway`, 4 bytes."""
+
+    node: int
+
+    def pack(self) -> bytes:
+        return _GATEWAY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_GATEWAY.unpack(data))
+
+
+_PUBLIC_KEY = struct.Struct("<I16sHBB")
+
+
+class PublicKey(NamedTuple):
+    """`struct public_key`, 24 bytes."""
+
+    vni: int
+    addr: bytes
+    port: int
+    proto: int
+    kind: int
+
+    def pack(self) -> bytes:
+        return _PUBLIC_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_PUBLIC_KEY.unpack(data))
+
+
+_PUBLIC_END = struct.Struct("<QIII16s2sH")
+
+
+class PublicEnd(NamedTuple):
+    """`struct public_end`, 40 bytes."""
+
+    backends: int
+    node: int
+    domain: int
+    router: int
+    addr: bytes
+    port: int
+    flags: int
+
+    def pack(self) -> bytes:
+        return _PUBLIC_END.pack(
+            self.backends,
+            self.node,
+            self.domain,
+            self.router,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+            self.flags,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _PUBLIC_END.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            raw[2],
+            raw[3],
+            raw[4],
+            int.from_bytes(raw[5]),
+            raw[6],
+        )
+
+
+_CLAIM_KEY = struct.Struct("<I16s")
+
+
+class ClaimKey(NamedTuple):
+    """`struct claim_key`, 20 bytes."""
+
+    vni: int
+    addr: bytes
+
+    def pack(self) -> bytes:
+        return _CLAIM_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_CLAIM_KEY.unpack(data))
+
+
+_CLAIM = struct.Struct("<4x")
+
+
+class Claim(NamedTuple):
+    """`struct claim`, 4 bytes."""
+
+    def pack(self) -> bytes:
+        return _CLAIM.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_CLAIM.unpack(data))
+
+
+_NEIGH_KEY = struct.Struct("<I16s")
+
+
+class NeighKey(NamedTuple):
+    """`struct neigh_key`, 20 bytes."""
+
+    vni: int
+    addr: bytes
+
+    def pack(self) -> bytes:
+        return _NEIGH_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_NEIGH_KEY.unpack(data))
+
+
+_NEIGH = struct.Struct("<Q6s2x")
+
+
+class Neigh(NamedTuple):
+    """`struct neigh`, 16 bytes."""
+
+    seen: int
+    mac: bytes
+
+    def pack(self) -> bytes:
+        return _NEIGH.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_NEIGH.unpack(data))
+
+
+_UPLINK_KEY = struct.Struct("<I")
+
+
+class UplinkKey(NamedTuple):
+    """`struct uplink_key`, 4 bytes."""
+
+    router: int
+
+    def pack(self) -> bytes:
+        return _UPLINK_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_UPLINK_KEY.unpack(data))
+
+
+_UPLINK = struct.Struct("<QIIIII4x")
+
+
+class Uplink(NamedTuple):
+    """`struct uplink`, 32 bytes."""
+
+    group: int
+    gateways: int
+    vni: int
+    mtu: int
+    blocks4: int
+    blocks6: int
+
+    def pack(self) -> bytes:
+        return _UPLINK.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_UPLINK.unpack(data))
+
+
+_FLOATING_KEY = struct.Struct("<I16s")
+
+
+class FloatingKey(NamedTuple):
+    """`struct floating_key`, 20 bytes."""
+
+    router: int
+    addr: bytes
+
+    def pack(self) -> bytes:
+        return _FLOATING_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_FLOATING_KEY.unpack(data))
+
+
+_FLOATING = struct.Struct("<16s")
+
+
+class Floating(NamedTuple):
+    """`struct floating`, 16 bytes."""
+
+    addr: bytes
+
+    def pack(self) -> bytes:
+        return _FLOATING.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_FLOATING.unpack(data))
+
+
+_NAT_BLOCK_KEY = struct.Struct("<III")
+
+
+class NatBlockKey(NamedTuple):
+    """`struct nat_block_key`, 12 bytes."""
+
+    router: int
+    family: int
+    index: int  # type: ignore[assignment]
+
+    def pack(self) -> bytes:
+        return _NAT_BLOCK_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_NAT_BLOCK_KEY.unpack(data))
+
+
+_NAT_BLOCK = struct.Struct("<16sHH")
+
+
+class NatBlock(NamedTuple):
+    """`struct nat_block`, 20 bytes."""
+
+    addr: bytes
+    first: int
+    ports: int
+
+    def pack(self) -> bytes:
+        return _NAT_BLOCK.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_NAT_BLOCK.unpack(data))
+
+
+_NAT_KEY = struct.Struct("<I16s2sB1x")
+
+
+class NatKey(NamedTuple):
+    """`struct nat_key`, 24 bytes."""
+
+    router: int
+    addr: bytes
+    port: int
+    proto: int
+
+    def pack(self) -> bytes:
+        return _NAT_KEY.pack(
+            self.router,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+            self.proto,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _NAT_KEY.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            int.from_bytes(raw[2]),
+            raw[3],
+        )
+
+
+_NAT = struct.Struct("<Q16s2s6x")
+
+
+class Nat(NamedTuple):
+    """`struct nat`, 32 bytes."""
+
+    seen: int
+    addr: bytes
+    port: int
+
+    def pack(self) -> bytes:
+        return _NAT.pack(
+            self.seen,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _NAT.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            int.from_bytes(raw[2]),
+        )
+
+
+_NAT_PORT_KEY = struct.Struct("<I16s2sB1x")
+
+
+class NatPortKey(NamedTuple):
+    """`struct nat_port_key`, 24 bytes."""
+
+    vni: int
+    addr: bytes
+    port: int
+    proto: int
+
+    def pack(self) -> bytes:
+        return _NAT_PORT_KEY.pack(
+            self.vni,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+            self.proto,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _NAT_PORT_KEY.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            int.from_bytes(raw[2]),
+            raw[3],
+        )
+
+
+_NAT_PORT = struct.Struct("<QI16s2s2x")
+
+
+class NatPort(NamedTuple):
+    """`struct nat_port`, 32 bytes."""
+
+    seen: int
+    router: int
+    addr: bytes
+    port: int
+
+    def pack(self) -> bytes:
+        return _NAT_PORT.pack(
+            self.seen,
+            self.router,
+            self.addr,
+            self.port.to_bytes(2, "big"),
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _NAT_PORT.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            raw[2],
+            int.from_bytes(raw[3]),
+        )
+
+
 _VIP_KEY = struct.Struct("<I16s2sB1x")
 
 
@@ -728,13 +1205,14 @@ class BackendKey(NamedTuple):
         return cls._make(_BACKEND_KEY.unpack(data))
 
 
-_BACKEND = struct.Struct("<16s")
+_BACKEND = struct.Struct("<16sI")
 
 
 class Backend(NamedTuple):
-    """`struct backend`, 16 bytes."""
+    """`struct backend`, 20 bytes."""
 
     addr: bytes
+    node: int
 
     def pack(self) -> bytes:
         return _BACKEND.pack(*self)
@@ -1390,6 +1868,17 @@ MAPS: dict[str, tuple[type[Row], type[Row]]] = {
     "plum_vip": (VipKey, Vip),
     "plum_maglev": (MaglevKey, Maglev),
     "plum_backend": (BackendKey, Backend),
+    "plum_external": (ExternalKey, External),
+    "plum_attachment": (AttachmentKey, Attachment),
+    "plum_gateway": (GatewayKey, Gateway),
+    "plum_public": (PublicKey, PublicEnd),
+    "plum_claim": (ClaimKey, Claim),
+    "plum_neigh": (NeighKey, Neigh),
+    "plum_uplink": (UplinkKey, Uplink),
+    "plum_floating": (FloatingKey, Floating),
+    "plum_nat_block": (NatBlockKey, NatBlock),
+    "plum_nat": (NatKey, Nat),
+    "plum_nat_port": (NatPortKey, NatPort),
     "plum_verdict": (VerdictKey, Verdict),
     "plum_span": (SpanKey, Span),
     "plum_rule_stat": (RuleKey, RuleStat),

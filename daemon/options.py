@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
+
+from daemon.store.open import relies_on_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,7 @@ def _zone(trust_dir: Path) -> dict[str, str]:
 
 def with_certificate(store: str, trust_dir: Path) -> str:
     """An etcd elsewhere whose URL names no files is asked with the node's own certificate."""
-    parts = urlsplit(store)
-    local = all(part.startswith(("127.", "[::1]")) for part in parts.netloc.split(","))
-    if parts.scheme != "etcd" or parts.query or local:
+    if not relies_on_zone(store):
         return store
     files = {"ca": "ca.pem", "cert": "node.pem", "key": "node.key"}
     return f"{store}?" + urlencode({key: trust_dir / name for key, name in files.items()})

@@ -30,7 +30,7 @@ _HINT_BY_EXIT = {
         "see who you are taken for: plumctl whoami. Reading needs group plum, writing root or "
         "group plum-admin, or a token (--token-file)"
     ),
-    ExitCode.NOT_FOUND: "see what there is: plumctl get tenant, domain, endpoint or node",
+    ExitCode.NOT_FOUND: "see what there is: plumctl get tenant, domain, endpoint, node or external",
     ExitCode.CONFLICT: "somebody changed it meanwhile: look (plumctl history) and try again",
     ExitCode.TIMED_OUT: "see what is missing: plumctl status",
     ExitCode.FAILED: "see how the daemon fares: plumctl status, and its log",

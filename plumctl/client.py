@@ -190,6 +190,9 @@ class Client(Asker):
     def zone(self) -> Document:
         return self._ask("GET", "/v1/zone", dict)
 
+    def change_authority(self, step: str) -> Document:
+        return self._ask("POST", "/v1/zone/authority", dict, body={"step": step})
+
     def backup(self) -> bytes:
         """The lines of a backup file."""
         return self._ask(

@@ -21,7 +21,13 @@ def columns(kind: str, counters: Counters | None = None) -> Sequence[Column[View
     """Columns of a kind. Endpoints' counters are asked for only with -o wide."""
     if kind == "endpoint":
         return _endpoint(counters)
-    tables = {"tenant": _TENANT, "domain": _DOMAIN, "node": _NODE, "adminpolicy": _ADMIN_POLICY}
+    tables = {
+        "tenant": _TENANT,
+        "domain": _DOMAIN,
+        "node": _NODE,
+        "external": _EXTERNAL,
+        "adminpolicy": _ADMIN_POLICY,
+    }
     return tables[kind]
 
 
@@ -75,6 +81,19 @@ _NODE: Sequence[Column[View]] = (
     *_STATE,
     Column("WHY", lambda view: str((view.document.get("liveness") or {}).get("why") or "")),
     Column("LABELS", lambda view: labels_text(view.spec.get("labels") or {}), wide=True),
+)
+
+_EXTERNAL: Sequence[Column[View]] = (
+    Column("EXTERNAL", lambda view: view.path),
+    Column(
+        "GATEWAYS", lambda view: ",".join(str(g["node"]) for g in view.spec.get("gateways") or ())
+    ),
+    Column("VLAN", lambda view: str(view.spec.get("vlan") or "")),
+    Column("NAT", lambda view: ",".join(view.spec.get("nat") or ())),
+    Column("FLOATING", lambda view: ",".join(view.spec.get("floating") or ())),
+    *_STATE,
+    Column("VNI", lambda view: str(view.allocated.get("vni") or ""), wide=True),
+    Column("DESCRIPTION", lambda view: str(view.spec.get("description") or ""), wide=True),
 )
 
 _ADMIN_POLICY: Sequence[Column[View]] = (

@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from plumctl.client import Client
 from plumctl.errors import ExitCode, PlumError
 
+#: Kinds that belong to the zone, not to a tenant.
+ZONE_KINDS = ("node", "external")
 #: Kind -> parts of a full path.
-DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1, "adminpolicy": 1}
+DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1, "external": 1, "adminpolicy": 1}
 
 _SPELLINGS = {
     "tenant": ("tenants",),
@@ -17,6 +19,7 @@ _SPELLINGS = {
     "endpoint": ("endpoints", "ep", "eps"),
     "node": ("nodes", "no"),
     "adminpolicy": ("adminpolicies", "apol"),
+    "external": ("externals", "ext"),
 }
 _SHOWN_CANDIDATES = 10
 
@@ -31,7 +34,8 @@ def kind_of(text: str) -> str:
     meant = f"did you mean {near[0]}? " if near else ""
     raise PlumError(
         f"unknown kind {text!r}",
-        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no), adminpolicy (apol)",
+        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no), external (ext), "
+        "adminpolicy (apol)",
         ExitCode.USAGE,
     )
 

@@ -24,9 +24,11 @@ from daemon.model.policy import Action, Match, Rule
 from daemon.model.schedule import Window
 from daemon.model.snapshot import Snapshot
 
+OUTSIDE = "outside the zone"  # no node or bridge is called that
+
 
 class Fate(NamedTuple):
-    """`what`: delivered, answered, flooded or the name of a drop reason."""
+    """`what`: delivered, answered, flooded, outside or the name of a drop reason."""
 
     what: str
     endpoint: str = ""  # path of the endpoint delivered to
@@ -160,6 +162,8 @@ class Oracle:
         }
 
     def groups_of_address(self, address: Address, node: str) -> set[str]:
+        if node == OUTSIDE:
+            return set()  # nobody out there is in a group
         found = self.owner_of_address(address, node)
         if found and found.endpoint:
             return self.groups(found.endpoint)
@@ -198,6 +202,8 @@ class Oracle:
 
     def labels_of_address(self, address: Address, node: str) -> list[dict[str, str]]:
         """Of every endpoint that may be behind it."""
+        if node == OUTSIDE:
+            return []
         found = self.owner_of_address(address, node)
         if found and found.endpoint:
             return [found.endpoint.spec.labels]
@@ -324,6 +330,9 @@ class Oracle:
             if not bridge:
                 yield Fate(next_address)
                 continue
+            if bridge == OUTSIDE:
+                yield self.leaving(source, packet, router, (*gates, (router, near, "egress")))
+                continue
             address = packet.dst if next_address == "" else _address(next_address)
             found = self.owner_of_address(address, node)
             if found is None or found.router is router:
@@ -347,6 +356,43 @@ class Oracle:
                     yield self.last_mile(
                         source, packet, found.bridge, found.endpoint, macs, ttl - 1, gates=passed
                     )
+
+    def leaving(self, source: Endpoint, packet: Packet, router: Router, gates: Gates) -> Fate:
+        """Out of the zone, with another address. Ports are never short in these zones."""
+        assert router.uplink
+        external = self.snapshot.externals[router.uplink.network].spec
+        limits = [
+            n.spec.underlay_mtu - (50 if n.spec.vtep.version == 4 else 70)
+            for n in self.snapshot.nodes.values()
+        ]
+        if packet.length > min(external.mtu, *limits):
+            return Fate("MTU")
+        if _unrelated(packet):
+            return Fate("ICMP_UNRELATED")
+        allowed, egress = self.decide(source, "egress", packet.dst, packet, OUTSIDE)
+        if not allowed:
+            return Fate("POLICY_EGRESS", egress=egress)
+        allowed, asked = self.past_gates(gates, packet, source.spec.node, outside=True)
+        if not allowed:
+            return Fate("POLICY_ROUTER", egress=egress, routers=asked)
+        echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
+        own = [
+            endpoint.addresses
+            for endpoint in self.members.values()
+            for floating in router.uplink.floating
+            if floating.endpoint == endpoint.name
+            and floating.address.version == packet.src.version
+            and endpoint.spec.node == source.spec.node
+            and self.is_there(endpoint, source.spec.node)
+        ]
+        firsts = [[a for a in many if a.version == packet.src.version][:1] for many in own]
+        if [packet.src] in firsts:
+            return Fate("outside", egress=egress, routers=asked)
+        if packet.protocol not in (6, 17) and not echo:
+            return Fate("NAT_PROTOCOL", egress=egress, routers=asked)
+        if not any(net.version == packet.src.version for net in external.nat):
+            return Fate("NAT_EXHAUSTED", egress=egress, routers=asked)
+        return Fate("outside", egress=egress, routers=asked)
 
     def balanced(
         self,
@@ -427,6 +473,10 @@ class Oracle:
             if static.blackhole or not hops:
                 hops = [("", "BLACKHOLE")]
             candidates.append((static.to.prefixlen, 1, hops))
+        if router.uplink is not None and router.uplink.network in self.snapshot.externals:
+            external = self.snapshot.externals[router.uplink.network].spec
+            if any(net.version == dst.version for net in (*external.nat, *external.floating)):
+                candidates.append((0, 0, [(OUTSIDE, "")]))
         if not candidates:
             return [("", "NO_ROUTE")]
         return max(candidates, key=lambda one: one[:2])[2]
@@ -450,7 +500,9 @@ class Oracle:
             return Fate("POLICY_ROUTER", egress=fate.egress, routers=asked)
         return fate._replace(routers=asked)
 
-    def past_gates(self, gates: Gates, packet: Packet, node: str) -> tuple[bool, tuple[str, ...]]:
+    def past_gates(
+        self, gates: Gates, packet: Packet, node: str, *, outside: bool = False
+    ) -> tuple[bool, tuple[str, ...]]:
         """The first rule of each interface that matches, until one denies."""
         asked: list[str] = []
         for router, bridge, direction in gates:
@@ -458,7 +510,8 @@ class Oracle:
             if face is None:
                 continue
             peer = packet.src if direction == "ingress" else packet.dst
-            theirs = self.groups_of_address(peer, node)
+            beyond = outside and direction == "egress"
+            theirs = self.groups_of_address(peer, OUTSIDE if beyond else node)
             for rule in face.ingress if direction == "ingress" else face.egress:
                 if not _counts(rule, self.moment):
                     continue

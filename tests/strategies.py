@@ -14,9 +14,10 @@ from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
+from daemon.model.external import ExternalSpec, NatBlock
 from daemon.model.mac import balancer_mac, link_local, router_mac
 from daemon.model.node import NodeSpec
-from daemon.model.object import AdminPolicy, Domain, Endpoint, Node
+from daemon.model.object import AdminPolicy, Domain, Endpoint, External, Node
 from daemon.model.snapshot import Snapshot
 
 CIDRS = (
@@ -43,6 +44,8 @@ LABELS: tuple[dict[str, str], ...] = (
     {"tier": "1"},
     {},
 )
+ROUTER4, ROUTER6 = "198.18.0.254", "2001:db8:f::fe"
+EXTERNAL_VNI = 90_000
 PAIR_MACS = ("02:aa:00:00:00:01", "02:aa:00:00:00:02")
 
 
@@ -291,6 +294,58 @@ class _Maker:
         )
 
 
+def _external(maker: _Maker, nodes: Sequence[Node]) -> External:
+    """A network outside, of one family or both, with some of the nodes for gateways."""
+    gateways = [
+        {
+            "node": node.name,
+            "device": "ext0",
+            "addresses": [f"198.18.0.{node.id}/24", f"2001:db8:f::{node.id}/64"],
+        }
+        for node in maker.some(nodes, 1, 3)
+    ]
+    family = maker.random.choice(("4", "6", "46", "46"))
+    spec = {
+        "gateways": gateways,
+        "routes": [{"to": "0.0.0.0/0", "via": [ROUTER4]}, {"to": "::/0", "via": [ROUTER6]}],
+        "nat": [net for net in ("198.18.1.0/24", "2001:db8:f:1::/120") if _family(net) in family],
+        "floating": ["198.18.2.0/24", "2001:db8:f:2::/120"],
+        "mtu": maker.random.choice((1500, 1500, 1280, 1400)),
+    }
+    return External(name="internet", spec=ExternalSpec.model_validate(spec), vni=EXTERNAL_VNI)
+
+
+def _family(net: str) -> str:
+    return str(ip_network(net).version)
+
+
+def _with_uplinks(
+    maker: _Maker, domain: Domain, members: Sequence[Endpoint], external: External, turn: int
+) -> Domain:
+    """Some of its routers lead outside; every node has ports there."""
+    spec = domain.spec.model_dump(mode="json", exclude_unset=True)
+    blocks: dict[str, dict[str, tuple[NatBlock, ...]]] = {}
+    for index, router in enumerate(spec["routers"]):
+        if not maker.chance(0.6):
+            continue
+        number = 4 * turn + index + 1
+        floating = [
+            {"address": f"198.18.2.{16 * number + i}", "endpoint": endpoint.name}
+            for i, endpoint in enumerate(maker.some(members, 0, 2))
+        ]
+        router["uplink"] = {"network": external.name, "floating": floating}
+        nodes = sorted({endpoint.spec.node for endpoint in members})
+        blocks[router["name"]] = {
+            node: tuple(
+                NatBlock(address=net.network_address + number, first=4096 * (i + 1))
+                for net in external.spec.nat
+            )
+            for i, node in enumerate(nodes)
+        }
+    made = DomainSpec.model_validate(spec)
+    return domain.model_copy(update={"spec": made, "nat_blocks": blocks})
+
+
 def zone(seed: int) -> Zone:
     """1-3 nodes and 1-2 domains of different tenants with overlapping addresses."""
     maker = _Maker(seed)
@@ -313,9 +368,17 @@ def zone(seed: int) -> Zone:
                 missing.add(path)
             else:
                 devices[path] = Device(100 + endpoint.slot, maker.chance(0.2))
+    externals = {}
+    if maker.chance(0.5):
+        external = _external(maker, nodes)
+        externals[external.name] = external
+        for turn, (path, domain) in enumerate(domains.items()):
+            members = [e for p, e in endpoints.items() if p.startswith(f"{path}/")]
+            domains[path] = _with_uplinks(maker, domain, members, external, turn)
+    named = {node.name: node for node in nodes}
     count = maker.random.choice((0, 0, 1, 2, 3))
     admin = {name: maker.admin_policy(name) for name in ("a1", "a2", "a3")[:count]}
-    snapshot = Snapshot(seed, {}, {node.name: node for node in nodes}, domains, endpoints, admin)
+    snapshot = Snapshot(seed, {}, named, domains, endpoints, externals, admin)
     return Zone(seed, snapshot, devices, frozenset(missing))
 
 

@@ -155,7 +155,11 @@ struct host {
 };
 PLUM_SIZE(host, 40);
 
-/* ---- plum_peer (LPM): policy class of addresses that are no endpoint ---- */
+/* ---- plum_peer (LPM): policy class of addresses that are no endpoint ----
+ * With PEER_OUTSIDE in the domain's id: of addresses outside the zone, which are
+ * in no group, whoever may use them inside. */
+
+#define PEER_OUTSIDE 0x80000000u
 
 struct peer_key {
 	__u32 prefixlen; /* 32 bits of domain, then 0..128 of addr */
@@ -194,6 +198,7 @@ enum route_kind {
 	ROUTE_CONNECTED = 1, /* the destination is a host of bridge vni */
 	ROUTE_VIA = 2,	     /* one of `hops` next hops, chosen by flow hash */
 	ROUTE_BLACKHOLE = 3,
+	ROUTE_UPLINK = 4, /* out of the zone, by the router's plum_uplink */
 };
 
 struct route_key {
@@ -224,6 +229,191 @@ struct hop {
 	__u32 vni;	/* the bridge it is reached through */
 };
 PLUM_SIZE(hop, 20);
+
+/* ---- external networks ---------------------------------------------------
+ * An external network has a VNI of its own, under which edges and gateways
+ * exchange packets that carry public addresses. Its routes are rows of plum_route
+ * and plum_hop under the router number EXTERNAL_ROUTER | vni. */
+
+#define EXTERNAL_ROUTER 0x80000000u
+
+struct external_key {
+	__u32 vni;
+};
+PLUM_SIZE(external_key, 4);
+
+struct external {
+	__u32 ifindex;	   /* of the gateway's device; 0: this node is no gateway of it */
+	__u32 mtu;	   /* largest IP packet towards an edge */
+	__u16 vlan;	   /* 802.1Q tag outside; 0: none */
+	__u16 block_ports; /* of each row of kind PUBLIC_BLOCK; a power of two */
+	__u8 mac[6];	   /* of the gateway's device */
+	__u16 pad;
+};
+PLUM_SIZE(external, 20);
+
+/* plum_attachment: which external network a gateway's device and tag are of */
+struct attachment_key {
+	__u32 ifindex;
+	__u32 vlan;
+};
+PLUM_SIZE(attachment_key, 8);
+
+struct attachment {
+	__u32 vni;
+};
+PLUM_SIZE(attachment, 4);
+
+/* plum_gateway: the gateways of an external network that are alive, as a group by
+ * content: another gateway is another group, and flows are judged again */
+struct gateway_key {
+	__u64 group;
+	__u32 index;
+	__u32 pad;
+};
+PLUM_SIZE(gateway_key, 16);
+
+struct gateway {
+	__u32 node; /* 0: this one */
+};
+PLUM_SIZE(gateway, 4);
+
+/* plum_public: what stands behind a public address. A gateway needs the node
+ * only, and to check who sends as that address; the node itself the rest. */
+enum public_kind {
+	PUBLIC_PORT = 1,    /* one port of a protocol */
+	PUBLIC_ADDRESS = 2, /* all of it; port and proto are 0 */
+	PUBLIC_BLOCK = 3,   /* ports leased for source NAT; port is the first, proto 0 */
+	PUBLIC_SENDER = 4,  /* a node with backends of it; port is the node, proto 0 */
+};
+
+struct public_key {
+	__u32 vni;
+	__be32 addr[4];
+	__u16 port; /* host order */
+	__u8 proto;
+	__u8 kind; /* enum public_kind */
+};
+PLUM_SIZE(public_key, 24);
+
+struct public_end {
+	__u64 backends; /* list, if a load balancer stands there; else 0 */
+	__u32 node;	/* 0: here */
+	__u32 domain;
+	__u32 router;
+	__be32 addr[4]; /* of the endpoint; zero: its connections say whose */
+	__be16 port;	/* of the endpoint; 0: as it is */
+	__u16 flags;	/* enum vip_flag */
+};
+PLUM_SIZE(public_end, 40);
+
+/* plum_claim: public addresses this gateway answers ARP and ND for */
+struct claim_key {
+	__u32 vni;
+	__be32 addr[4];
+};
+PLUM_SIZE(claim_key, 20);
+
+struct claim {
+	__u32 reserved;
+};
+PLUM_SIZE(claim, 4);
+
+/* plum_neigh: MACs outside, by plumd */
+struct neigh_key {
+	__u32 vni;
+	__be32 addr[4];
+};
+PLUM_SIZE(neigh_key, 20);
+
+struct neigh {
+	__u64 seen; /* when it answered, ns of CLOCK_MONOTONIC */
+	__u8 mac[6];
+	__u16 pad;
+};
+PLUM_SIZE(neigh, 16);
+
+/* plum_uplink: a router's way to an external network */
+struct uplink_key {
+	__u32 router;
+};
+PLUM_SIZE(uplink_key, 4);
+
+struct uplink {
+	__u64 group;	/* of plum_gateway */
+	__u32 gateways; /* its rows; 0: none is alive */
+	__u32 vni;
+	__u32 mtu;     /* largest IP packet the way takes */
+	__u32 blocks4; /* rows of plum_nat_block of IPv4 addresses */
+	__u32 blocks6;
+	__u32 pad;
+};
+PLUM_SIZE(uplink, 32);
+
+/* plum_floating: the public address an endpoint's address becomes */
+struct floating_key {
+	__u32 router;
+	__be32 addr[4];
+};
+PLUM_SIZE(floating_key, 20);
+
+struct floating {
+	__be32 addr[4];
+};
+PLUM_SIZE(floating, 16);
+
+/* plum_nat_block: ports this node may use for source NAT of a router */
+struct nat_block_key {
+	__u32 router;
+	__u32 family; /* 4 or 6 */
+	__u32 index;
+};
+PLUM_SIZE(nat_block_key, 12);
+
+struct nat_block {
+	__be32 addr[4];
+	__u16 first; /* port */
+	__u16 ports;
+};
+PLUM_SIZE(nat_block, 20);
+
+/* plum_nat: the public port an endpoint's port has, whoever it talks to (RFC
+ * 4787); plum_nat_port: whose a public port is. Made by stage NAT, ended by
+ * plum_flow_gc when no connection uses them. */
+struct nat_key {
+	__u32 router;
+	__be32 addr[4];
+	__be16 port; /* ICMP echo: its id */
+	__u8 proto;
+	__u8 pad;
+};
+PLUM_SIZE(nat_key, 24);
+
+struct nat {
+	__u64 seen; /* when leased, ns of CLOCK_MONOTONIC */
+	__be32 addr[4];
+	__be16 port;
+	__u16 pad[3];
+};
+PLUM_SIZE(nat, 32);
+
+struct nat_port_key {
+	__u32 vni;
+	__be32 addr[4];
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+PLUM_SIZE(nat_port_key, 24);
+
+struct nat_port {
+	__u64 seen; /* ns of CLOCK_MONOTONIC: last use known to collection */
+	__u32 router;
+	__be32 addr[4];
+	__be16 port;
+	__u16 pad;
+};
+PLUM_SIZE(nat_port, 32);
 
 /* ---- plum_vip, plum_maglev, plum_backend: load balancers ----------------
  * A listener is a row of plum_vip. Its backends are a list shared by content;
@@ -274,8 +464,9 @@ PLUM_SIZE(backend_key, 16);
 
 struct backend {
 	__be32 addr[4];
+	__u32 node; /* of a list that stands at a public address; 0: here */
 };
-PLUM_SIZE(backend, 16);
+PLUM_SIZE(backend, 20);
 
 /* ---- plum_verdict and plum_span: compiled policy ------------------------
  * A policy set is the ordered rules that apply to an endpoint in one
@@ -428,6 +619,7 @@ enum flow_flag {
 	FLOW_FIN = 16,	   /* TCP: this direction has sent its FIN */
 	FLOW_NEW_DST = 32, /* destination address and port are rewritten */
 	FLOW_NEW_SRC = 64, /* source address and port are */
+	FLOW_UPLINK = 128, /* to or from an external network */
 };
 
 struct flow {
@@ -531,7 +723,8 @@ PLUM_SIZE(drop_stat, 16);
 enum punt_kind {
 	PUNT_DHCP4 = 1,
 	PUNT_DHCP6 = 2,
-	PUNT_RS = 3, /* router solicitation */
+	PUNT_RS = 3,	/* router solicitation */
+	PUNT_NEIGH = 4, /* to whom outside? slot is the VNI; the frame waits */
 };
 
 struct punt {

@@ -75,8 +75,10 @@ static __always_inline bool find_neighbour(const struct pkt *p, const __be32 *ad
 	return true;
 }
 
-static __always_inline int send_back(struct pkt *p)
+static __always_inline int send_back(struct __sk_buff *skb, const struct pkt *p)
 {
+	if (p->vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), p->vlan) < 0)
+		return DROP(HELPER);
 	return bpf_redirect(p->in_ifindex, 0) == TC_ACT_REDIRECT ? SENT : DROP(HELPER);
 }
 
@@ -94,7 +96,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, struct pkt *p, stru
 	a->sender = target;
 	if (bpf_skb_store_bytes(skb, 0, a, sizeof(*a), 0) < 0)
 		return DROP(HELPER);
-	return send_back(p);
+	return send_back(skb, p);
 }
 
 /* ARP from an endpoint: its claims checked, requests answered from what the
@@ -192,7 +194,7 @@ static __always_inline int answer_nd(struct __sk_buff *skb, struct pkt *p, const
 	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0) < 0 ||
 	    bpf_skb_store_bytes(skb, sizeof(eth), &f, sizeof(f), 0) < 0)
 		return DROP(HELPER);
-	return send_back(p);
+	return send_back(skb, p);
 }
 
 /* A link-layer address among the options must be the frame's own. */

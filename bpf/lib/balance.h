@@ -5,6 +5,7 @@
 #include "flow.h"
 #include "forward.h"
 #include "icmp_error.h"
+#include "maglev.h"
 
 #define BACKEND_TRIES 4 /* when the choice falls on the client itself */
 
@@ -24,35 +25,13 @@ static __always_inline bool keep_backend(struct pkt *p)
 	return true;
 }
 
-static __always_inline __u32 backend_hash(const struct pkt *p, const struct vip *vip)
-{
-	__u32 h = p->hash;
-
-	if (vip->flags & VIP_SOURCE_AFFINITY)
-		h = mix(mix(0, p->saddr[0] ^ p->saddr[1]), p->saddr[2] ^ p->saddr[3]);
-	return mix(h, 1) % MAGLEV_SLOTS;
-}
-
-/* The Maglev table's word for a slot. */
-static __always_inline const struct backend *backend_at(const struct vip *vip, __u32 slot)
-{
-	struct maglev_key mk = { .backends = vip->backends, .chunk = slot / MAGLEV_CHUNK };
-	const struct maglev *table = bpf_map_lookup_elem(&plum_maglev, &mk);
-	struct backend_key bk = { .backends = vip->backends };
-
-	if (!table)
-		return NULL;
-	bk.index = table->index[slot % MAGLEV_CHUNK];
-	return bpf_map_lookup_elem(&plum_backend, &bk);
-}
-
 /* Never the client itself: it could not tell the answer from its question. */
 static __always_inline int choose_backend(struct pkt *p, const struct vip *vip)
 {
-	__u32 slot = backend_hash(p, vip);
+	__u32 slot = backend_slot(p, vip->flags);
 
 	for (__u32 i = 0; i < BACKEND_TRIES; i++) {
-		const struct backend *b = backend_at(vip, slot);
+		const struct backend *b = backend_at(vip->backends, slot);
 
 		if (!b)
 			break;

@@ -6,6 +6,7 @@
 #include <linux/tcp.h>
 
 #include "encap.h"
+#include "quote.h"
 
 static __always_inline void count_sent(__u32 slot, __u32 bytes)
 {
@@ -58,23 +59,38 @@ static __always_inline int take_hops4(struct __sk_buff *skb, __u8 ttl, __u8 prot
 	return NEXT;
 }
 
-/* Where the checksum over addresses and ports is; 0: it has none. */
+/* Where TCP, UDP and ICMP have their checksum. */
 static __always_inline __u32 l4_check_offset(__u8 proto)
 {
 	if (proto == IPPROTO_TCP)
 		return offsetof(struct tcphdr, check);
 	if (proto == IPPROTO_UDP)
 		return offsetof(struct udphdr, check);
-	return 0;
+	return 2; /* ICMP */
+}
+
+static __always_inline bool is_icmp(__u8 proto)
+{
+	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
+}
+
+/* Where one end's port is in its L4 header; an ICMP echo has its id for both. */
+static __always_inline __u32 port_offset(__u8 proto, bool destination)
+{
+	if (is_icmp(proto))
+		return 4;
+	return destination ? 2 : 0;
 }
 
 /* One end's address and port in a packet whose IPv4 or IPv6 header is plain up
- * to the addresses. Of a later fragment there is the address only. */
+ * to the addresses. Of a later fragment there is the address only; an ICMP echo has
+ * its id at the end that asked. */
 struct translation {
 	__u8 family;
 	__u8 proto;
-	__u8 kind; /* FLOW_NEW_DST or FLOW_NEW_SRC */
-	bool ports;
+	__u8 kind;  /* FLOW_NEW_DST or FLOW_NEW_SRC */
+	bool l4;    /* its checksum is here, and perhaps over addresses */
+	bool ports; /* its port is, too */
 	__be16 old_port;
 	__be16 port;
 	__u32 sum;
@@ -101,16 +117,29 @@ static __always_inline int translate(struct __sk_buff *skb, const struct transla
 {
 	__u32 check = t->l4_off + l4_check_offset(t->proto);
 	__u64 udp = t->proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 port = t->l4_off + port_offset(t->proto, t->kind == FLOW_NEW_DST);
 	int rc = translate_address(skb, t);
 
-	if (rc || !t->ports)
+	if (rc || !t->l4)
 		return rc;
-	if (bpf_l4_csum_replace(skb, check, 0, t->sum, BPF_F_PSEUDO_HDR | udp) < 0 ||
-	    bpf_l4_csum_replace(skb, check, t->old_port, t->port, udp | 2) < 0 ||
-	    bpf_skb_store_bytes(skb, t->l4_off + (t->kind == FLOW_NEW_DST ? 2 : 0), &t->port, 2,
-				0) < 0)
+	/* ICMP's checksum in IPv4 is not over addresses. */
+	if (t->proto != IPPROTO_ICMP &&
+	    bpf_l4_csum_replace(skb, check, 0, t->sum, BPF_F_PSEUDO_HDR | udp) < 0)
+		return DROP(HELPER);
+	if (t->ports && (bpf_l4_csum_replace(skb, check, t->old_port, t->port, udp | 2) < 0 ||
+			 bpf_skb_store_bytes(skb, port, &t->port, 2, 0) < 0))
 		return DROP(HELPER);
 	return NEXT;
+}
+
+/* Does the packet hold the port of the end that is translated? */
+static __always_inline bool has_port(const struct pkt *p)
+{
+	__u8 echo = p->translate == FLOW_NEW_SRC ? 8 : 0; /* asked by our end, or answered to it */
+
+	if (p->family == 6)
+		echo = p->translate == FLOW_NEW_SRC ? 128 : 129;
+	return p->frag != FRAG_LATER && (!is_icmp(p->proto) || p->icmp_type == echo);
 }
 
 static __always_inline int translate_slow(struct __sk_buff *skb, const struct pkt *p)
@@ -119,7 +148,8 @@ static __always_inline int translate_slow(struct __sk_buff *skb, const struct pk
 		.family = p->family,
 		.proto = p->proto,
 		.kind = p->translate,
-		.ports = p->frag != FRAG_LATER,
+		.l4 = p->frag != FRAG_LATER &&
+		      (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || is_icmp(p->proto)),
 		.port = p->new_port,
 		.l4_off = p->l4_off,
 	};
@@ -127,8 +157,11 @@ static __always_inline int translate_slow(struct __sk_buff *skb, const struct pk
 
 	if (!p->translate)
 		return NEXT;
+	if (p->quoted)
+		return translate_error(skb, p);
 	addr_copy(from, p->translate == FLOW_NEW_DST ? p->daddr : p->saddr);
 	addr_copy(t.addr, p->new_addr);
+	t.ports = t.l4 && has_port(p);
 	t.old_port = p->translate == FLOW_NEW_DST ? p->dport : p->sport;
 	t.sum = (__u32)bpf_csum_diff(from, sizeof(from), t.addr, sizeof(t.addr), 0);
 	return translate(skb, &t);
@@ -173,6 +206,9 @@ static __always_inline int send_out(struct __sk_buff *skb, struct pkt *p, const 
 		rc = deliver(skb, p->out_ifindex, p->out_flags & EP_TAP, p->ethertype);
 		if (rc == SENT)
 			count_received(p->out_slot, bytes);
+	} else if (p->external && !p->out_node) {
+		count_sent(p->in_slot, bytes);
+		return UPLINK;
 	} else if (p->from_underlay) {
 		return DROP(NOT_HERE); /* a tunnel frame never leaves by a tunnel again */
 	} else {

@@ -52,6 +52,12 @@
 	X(NO_LISTENER, "load balancer does not listen there")                                      \
 	X(NO_BACKEND, "load balancer has no backend for it")                                       \
 	X(FLOW_CLASH, "another connection has the translated addresses and ports")                 \
+	X(NO_GATEWAY, "external network has no gateway alive")                                     \
+	X(NO_PUBLIC, "nobody has this public address and port")                                    \
+	X(NO_NEIGHBOUR, "MAC of the next hop outside not known yet")                               \
+	X(NAT_EXHAUSTED, "no public port left for the endpoint's node")                            \
+	X(NAT_PROTOCOL, "source NAT knows no ports of this protocol")                              \
+	X(NAT_GONE, "connection's public address was taken away")                                  \
 	X(POLICY_ROUTER, "refused by a rule of a router's interface")
 
 enum plum_drop {

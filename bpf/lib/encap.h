@@ -212,6 +212,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct confi
 /* What the outer headers of a frame say, before anything is changed. */
 struct outer {
 	__u32 vni;
+	__u32 node; /* that sent it */
 	bool v4;
 };
 
@@ -225,6 +226,7 @@ static __always_inline int check_outer(struct __sk_buff *skb, const struct confi
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
 	struct vtep_key from = {};
+	const struct vtep *sender;
 	const struct vxlan *vxlan;
 	struct outer4 *o4 = data;
 	struct outer6 *o6 = data;
@@ -254,8 +256,10 @@ static __always_inline int check_outer(struct __sk_buff *skb, const struct confi
 	}
 	if (!addr_equal(to, cfg->vtep))
 		return PASS;
-	if (!bpf_map_lookup_elem(&plum_vtep, &from))
+	sender = bpf_map_lookup_elem(&plum_vtep, &from);
+	if (!sender)
 		return DROP(VTEP);
+	out->node = sender->node;
 	if (vxlan->flags != bpf_htonl(VXLAN_FLAGS) || (vxlan->vni & bpf_htonl(0xff)))
 		return DROP(VXLAN);
 	out->vni = bpf_ntohl(vxlan->vni) >> 8;

@@ -6,7 +6,9 @@
 #include "finish.h"
 #include "flow.h"
 
-#define FAST_MISS 0x100 /* no tc action has this value */
+/* no tc action has these values */
+#define FAST_MISS   0x100
+#define FAST_UPLINK 0x101
 
 /*
  * The whole way of an established connection's ordinary packet: stages PARSE,
@@ -35,8 +37,8 @@ static __always_inline bool fast_icmp_ports(__u8 family, const struct icmphdr *i
 	__u8 request = family == 4 ? 8 : 128;
 	__u8 reply = family == 4 ? 0 : 129;
 
-	if (icmp->type != request && icmp->type != reply)
-		return false;
+	if ((icmp->type != request && icmp->type != reply) || !icmp->id)
+		return false; /* id 0 is told from none by the slow path */
 	icmp_ports(family, icmp->type, icmp->code, icmp->id, sport, dport);
 	return true;
 }
@@ -194,13 +196,14 @@ static __always_inline int fast_translate(struct __sk_buff *skb, const struct fa
 		.family = o->ethertype == bpf_htons(ETH_P_IP) ? 4 : 6,
 		.proto = o->proto,
 		.kind = f->flags & (FLOW_NEW_DST | FLOW_NEW_SRC),
-		.ports = true,
+		.l4 = true,
 		.port = f->new_port,
 		.sum = f->new_sum,
 		.l4_off = ETH_HLEN + (o->ethertype == bpf_htons(ETH_P_IP) ? 20 : 40),
 	};
 
 	t.old_port = t.kind == FLOW_NEW_DST ? o->dport : o->sport;
+	t.ports = t.old_port || !is_icmp(o->proto);
 	addr_copy(t.addr, f->new_addr);
 	return translate(skb, &t);
 }
@@ -229,6 +232,18 @@ static __always_inline int fast_to_node(struct __sk_buff *skb, const struct fast
 	mac_copy(t.dmac, f->out_dmac);
 	mac_copy(t.smac, f->out_smac);
 	return encapsulate(skb, cfg, &t, now);
+}
+
+/* The gateway is this very node: plum_uplink goes on with the packet. */
+static __always_inline int fast_to_gateway(const struct flow *f, __u32 slot, __u32 bytes)
+{
+	struct pkt *p = scratch();
+
+	if (!p)
+		return TC_ACT_SHOT;
+	p->external = f->vni;
+	count_sent(slot, bytes);
+	return FAST_UPLINK;
 }
 
 static __always_inline int fast_from_ep(struct __sk_buff *skb)
@@ -271,6 +286,8 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 		rc = deliver(skb, o.flow->out_ifindex, o.flow->flags & FLOW_TAP, o.ethertype);
 		if (rc == SENT)
 			count_received(out_slot, bytes);
+	} else if (o.flow->flags & FLOW_UPLINK && !o.flow->node) {
+		return fast_to_gateway(o.flow, slot, bytes);
 	} else {
 		rc = fast_to_node(skb, &o, now);
 	}
@@ -318,8 +335,10 @@ static __always_inline int fast_from_ul(struct __sk_buff *skb)
 		return FAST_MISS;
 	slot = o.flow->out_slot;
 	fast_touch(&o, now, skb->len - head);
+	if (o.flow->flags & FLOW_ROUTED)
+		fast_rewrite(eth, &o);
 	rc = decapsulate(skb, outer.v4);
-	if (!rc && o.flow->flags & FLOW_NEW_SRC)
+	if (!rc && o.flow->flags & (FLOW_NEW_DST | FLOW_NEW_SRC))
 		rc = fast_translate(skb, &o);
 	if (!rc) {
 		__u32 bytes = skb->len;

@@ -63,16 +63,15 @@ static __always_inline __u32 judge_slot(const struct pkt *p)
 	return p->from_underlay ? p->out_slot : p->in_slot;
 }
 
-/* An ICMP error belongs to a flow if what it quotes is that flow's other
- * direction (RFC 5508). The flow must be current: after a change its next
- * packet decides. */
-static __always_inline bool icmp_error_related(struct __sk_buff *skb, const struct pkt *p)
+/* What an ICMP error is about: the tuple of the answers to what it quotes, which
+ * take the error's own way (RFC 5508). */
+static __always_inline bool quoted_tuple(struct __sk_buff *skb, const struct pkt *p,
+					 struct tuple *quoted)
 {
 	__u32 off = p->l4_off + 8;
 	struct tuple t = { .ctx = p->ctx, .family = p->family };
 	__u8 ports[8] = {};
 	__u8 l4_type, l4_code;
-	const struct flow *f;
 	__be32 quoted_source[4];
 
 	if (p->family == 4) {
@@ -111,8 +110,25 @@ static __always_inline bool icmp_error_related(struct __sk_buff *skb, const stru
 		t.dport = *(__be16 *)ports;
 		t.sport = *(__be16 *)(ports + 2);
 	}
+	*quoted = t;
+	return true;
+}
+
+/* An ICMP error belongs to the flow it quotes. That must be current: after a
+ * change its next packet decides. */
+static __always_inline bool icmp_error_related(struct __sk_buff *skb, struct pkt *p)
+{
+	const struct flow *f;
+	struct tuple t;
+
+	if (!quoted_tuple(skb, p, &t))
+		return false;
 	f = flow_get(&t);
-	return f && f->epoch == p->epoch;
+	if (!f || f->epoch != p->epoch || !!(f->flags & FLOW_UPLINK) != !!p->external)
+		return false;
+	load_translation(p, f);
+	p->quoted = p->translate;
+	return true;
 }
 
 /*
@@ -134,8 +150,8 @@ static __always_inline int stage_flow_lookup(struct __sk_buff *skb, struct pkt *
 	p->epoch = epoch_of(judge_slot(p));
 	tuple_of(p, &t);
 	f = flow_get(&t);
-	if (f && !same_translation(p, f))
-		f = NULL; /* it went to a backend that is gone */
+	if (f && (!same_translation(p, f) || !!(f->flags & FLOW_UPLINK) != !!p->external))
+		f = NULL; /* it went to a backend that is gone, or another way */
 	if (f && f->flags & FLOW_NEW_SRC)
 		load_translation(p, f);
 	if (f && flow_idle(cfg, f, p->proto, p->now)) {
@@ -217,6 +233,8 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 		f->flags |= FLOW_TAP;
 	else
 		f->flags &= ~FLOW_TAP;
+	if (p->external)
+		f->flags |= FLOW_UPLINK;
 	if (p->translate)
 		set_translation(f, p->translate, p->translate & FLOW_NEW_DST ? p->daddr : p->saddr,
 				p->new_addr, p->new_port);
@@ -234,6 +252,9 @@ static __always_inline bool clashes(const struct pkt *p, const struct tuple *bac
 		return false;
 	if (!(p->translate | (r->flags & FLOW_NEW_SRC)))
 		return false;
+	if (p->translate & FLOW_NEW_SRC)
+		return !(r->flags & FLOW_NEW_DST && r->new_port == p->sport &&
+			 addr_equal(r->new_addr, p->saddr));
 	return !(p->translate && r->flags & FLOW_NEW_SRC && r->new_port == p->dport &&
 		 addr_equal(r->new_addr, p->daddr));
 }
@@ -247,7 +268,7 @@ static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 byt
 	int rc;
 
 	if (!p->out_ifindex)
-		f.reverse_ctx = FLOW_CTX_UNDERLAY | p->in_vni;
+		f.reverse_ctx = FLOW_CTX_UNDERLAY | (p->external ? p->external : p->in_vni);
 	tuple_reverse_of(p, f.reverse_ctx, &back);
 	if (clashes(p, &back))
 		return DROP(FLOW_CLASH);
@@ -267,11 +288,13 @@ static __always_inline int install_new(struct pkt *p, struct tuple *t, __u32 byt
 	f.rule = p->rule;
 	f.owner = p->quota_slot;
 	f.reverse_ctx = p->ctx;
-	f.flags = FLOW_REPLY;
+	f.flags = FLOW_REPLY | (p->external ? FLOW_UPLINK : 0);
 	f.slot = p->out_ifindex ? p->out_slot : p->in_slot;
 	if (p->out_ifindex && !p->from_underlay)
 		f.epoch = epoch_of(p->out_slot);
-	if (p->translate)
+	if (p->translate & FLOW_NEW_SRC)
+		set_translation(&f, FLOW_NEW_DST, p->new_addr, p->saddr, p->sport);
+	else if (p->translate)
 		set_translation(&f, FLOW_NEW_SRC, p->new_addr, p->daddr, p->dport);
 	return flow_put(&back, &f) < 0 ? DROP(FLOW_TABLE) : NEXT;
 }

@@ -37,7 +37,10 @@ static __always_inline __u32 flow_hash(const struct pkt *p)
 	h = mix(h, p->saddr[2] ^ p->saddr[3]);
 	h = mix(h, p->daddr[0] ^ p->daddr[1]);
 	h = mix(h, p->daddr[2] ^ p->daddr[3]);
-	return mix(h, (__u32)p->sport << 16 | p->dport);
+	h = mix(h, (__u32)p->sport << 16 | p->dport);
+	h ^= h >> 16; /* the low bits choose: high ones of the ports must reach them */
+	h *= 0x85ebca6b;
+	return h ^ (h >> 13);
 }
 
 /* Sets the way out to an endpoint, here or on a node. */
@@ -64,22 +67,26 @@ static __always_inline int set_out(struct pkt *p, __u32 ifindex, __u32 node, __u
 	return NEXT;
 }
 
-/* Does the packet fit the bridge it goes out on? GSO packets are many small ones. */
+/* Does the packet fit the way it goes out? GSO packets are many small ones. */
+static __always_inline int fits(struct __sk_buff *skb, struct pkt *p, __u32 mtu)
+{
+	__u32 bytes = p->l3_bytes;
+
+	p->out_mtu = mtu;
+	if (skb->gso_size)
+		bytes = skb->gso_size + p->l4_off - ETH_HLEN + p->l4_header;
+	if (bytes <= mtu)
+		return NEXT;
+	p->error_mtu = (__u16)mtu;
+	return refuse(p, DROP(MTU), 3, UNREACH_FRAG, 2, 0);
+}
+
 static __always_inline int check_mtu(struct __sk_buff *skb, struct pkt *p)
 {
 	struct bridge_key key = { .vni = p->out_vni };
 	const struct bridge *b = bpf_map_lookup_elem(&plum_bridge, &key);
-	__u32 bytes = p->l3_bytes;
 
-	if (!b)
-		return DROP(VNI);
-	p->out_mtu = b->mtu;
-	if (skb->gso_size)
-		bytes = skb->gso_size + p->l4_off - ETH_HLEN + p->l4_header;
-	if (bytes <= b->mtu)
-		return NEXT;
-	p->error_mtu = (__u16)b->mtu;
-	return refuse(p, DROP(MTU), 3, UNREACH_FRAG, 2, 0);
+	return b ? fits(skb, p, b->mtu) : DROP(VNI);
 }
 
 /* stage BRIDGE: the frame is for a neighbour on its own bridge. */
@@ -97,7 +104,45 @@ static __always_inline int stage_bridge(struct __sk_buff *skb, struct pkt *p,
 struct next_hop {
 	struct host_key key;
 	__u32 vni;
+	bool uplink; /* out of the zone */
 };
+
+/* Frames between edge and gateway carry this MAC at both ends: 02:78 and the
+ * VNI of the external network. */
+static __always_inline void external_mac(__u8 *mac, __u32 vni)
+{
+	mac[0] = 0x02;
+	mac[1] = 0x78;
+	mac[2] = 0;
+	mac[3] = (__u8)(vni >> 16);
+	mac[4] = (__u8)(vni >> 8);
+	mac[5] = (__u8)vni;
+}
+
+/* The way to one of the external network's gateways, spread by connection. */
+static __always_inline int way_to_gateway(struct __sk_buff *skb, struct pkt *p)
+{
+	struct uplink_key uk = { .router = p->router };
+	const struct uplink *uplink = bpf_map_lookup_elem(&plum_uplink, &uk);
+	struct gateway_key gk = {};
+	const struct gateway *gateway;
+
+	if (!uplink)
+		return unreachable(p, DROP(NO_ROUTE), UNREACH_NET, UNREACH6_ROUTE);
+	if (!uplink->gateways)
+		return unreachable(p, DROP(NO_GATEWAY), UNREACH_NET, UNREACH6_ROUTE);
+	gk.group = uplink->group;
+	gk.index = p->hash % uplink->gateways;
+	gateway = bpf_map_lookup_elem(&plum_gateway, &gk);
+	if (!gateway)
+		return unreachable(p, DROP(NO_GATEWAY), UNREACH_NET, UNREACH6_ROUTE);
+	p->external = uplink->vni;
+	p->out_vni = uplink->vni;
+	p->out_node = gateway->node;
+	external_mac(p->out_dmac, uplink->vni);
+	external_mac(p->out_smac, uplink->vni);
+	return fits(skb, p, uplink->mtu);
+}
 
 /* One router's choice: where the packet goes next. */
 static __always_inline int route_lookup(struct pkt *p, __u32 router, struct next_hop *nh)
@@ -114,6 +159,7 @@ static __always_inline int route_lookup(struct pkt *p, __u32 router, struct next
 	addr_copy(nh->key.addr, p->daddr);
 	if (route->kind == ROUTE_BLACKHOLE)
 		return DROP(BLACKHOLE);
+	nh->uplink = route->kind == ROUTE_UPLINK;
 	if (route->kind == ROUTE_VIA) {
 		struct hop_key hk = { .group = route->group };
 		const struct hop *hop;
@@ -156,7 +202,7 @@ static __always_inline void pass_gate(struct pkt *p, __u32 router, __u32 vni, in
  * stage ROUTE: up to MAX_ROUTERS virtual routers, all decided here on the
  * sender's node. p->router is the one that holds the packet: it answers pings
  * and sends ICMP errors. *to_router says the packet was for it, p->balancer
- * that it is for a load balancer's address.
+ * that it is for a load balancer's address, p->external that it leaves the zone.
  */
 static __always_inline int stage_route(struct __sk_buff *skb, struct pkt *p, __u32 router,
 				       bool *to_router)
@@ -184,10 +230,12 @@ static __always_inline int stage_route(struct __sk_buff *skb, struct pkt *p, __u
 		if (rc)
 			return rc;
 		p->hops++;
+		pass_gate(p, router, p->near_vni, 2 * i);
+		if (nh.uplink)
+			return way_to_gateway(skb, p);
 		host = bpf_map_lookup_elem(&plum_host, &nh.key);
 		if (!host)
 			return unreachable(p, DROP(NO_HOST), UNREACH_HOST, UNREACH6_ADDRESS);
-		pass_gate(p, router, p->near_vni, 2 * i);
 		pass_gate(p, router, host->router ? nh.vni : host->vni, 2 * i + 1);
 		if (host->router && host->router != router) {
 			p->near_vni = nh.vni;

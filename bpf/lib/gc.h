@@ -25,7 +25,19 @@ static __always_inline bool gc_concerns(const struct gc_run *run, const struct f
 	       (f->slot == slot || f->owner == slot || (f->out_ifindex && f->out_slot == slot));
 }
 
-static __always_inline void gc_keep(struct gc_run *run, const struct flow *f)
+/* A public port is leased for as long as a connection uses it, and a little more. */
+static __always_inline void gc_keep_port(struct gc_run *run, const struct flow *f, __u8 proto)
+{
+	struct nat_port_key key = { .vni = f->vni, .port = f->new_port, .proto = proto };
+	struct nat_port *port;
+
+	addr_copy(key.addr, f->new_addr);
+	port = bpf_map_lookup_elem(&plum_nat_port, &key);
+	if (port)
+		port->seen = run->now;
+}
+
+static __always_inline void gc_keep(struct gc_run *run, const struct flow *f, __u8 proto)
 {
 	struct quota *q;
 	__u32 slot = f->owner;
@@ -36,6 +48,8 @@ static __always_inline void gc_keep(struct gc_run *run, const struct flow *f)
 	q = bpf_map_lookup_elem(&plum_quota, &slot);
 	if (q)
 		q->counted++;
+	if (f->flags & FLOW_UPLINK && f->flags & FLOW_NEW_SRC)
+		gc_keep_port(run, f, proto);
 }
 
 static long gc_step4(void *map, struct flow4_key *key, struct flow *f, struct gc_run *run)
@@ -60,7 +74,7 @@ static long gc_step4(void *map, struct flow4_key *key, struct flow *f, struct gc
 		r = bpf_map_lookup_elem(&plum_flow4, &back);
 		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
 		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {
-			gc_keep(run, f);
+			gc_keep(run, f, key->proto);
 			return 0;
 		}
 	}
@@ -91,12 +105,24 @@ static long gc_step6(void *map, struct flow6_key *key, struct flow *f, struct gc
 		r = bpf_map_lookup_elem(&plum_flow6, &back);
 		if (!flow_idle(run->cfg, f, key->proto, run->now) ||
 		    (r && !flow_idle(run->cfg, r, key->proto, run->now))) {
-			gc_keep(run, f);
+			gc_keep(run, f, key->proto);
 			return 0;
 		}
 	}
 	if (!bpf_map_delete_elem(&plum_flow6, key))
 		run->args->collected++;
+	return 0;
+}
+
+static long gc_port(void *map, struct nat_port_key *key, struct nat_port *port, struct gc_run *run)
+{
+	struct nat_key nk = { .router = port->router, .port = port->port, .proto = key->proto };
+
+	if (run->now < port->seen + (__u64)run->cfg->udp_s * 1000 * 1000 * 1000)
+		return 0;
+	addr_copy(nk.addr, port->addr);
+	bpf_map_delete_elem(&plum_nat, &nk);
+	bpf_map_delete_elem(&plum_nat_port, key);
 	return 0;
 }
 
@@ -124,6 +150,7 @@ int plum_flow_gc(struct gc_args *args)
 	bpf_for_each_map_elem(&plum_quota, gc_forget, NULL, 0);
 	bpf_for_each_map_elem(&plum_flow4, gc_step4, &run, 0);
 	bpf_for_each_map_elem(&plum_flow6, gc_step6, &run, 0);
+	bpf_for_each_map_elem(&plum_nat_port, gc_port, &run, 0);
 	bpf_for_each_map_elem(&plum_quota, gc_settle, NULL, 0);
 	return 0;
 }

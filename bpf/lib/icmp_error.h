@@ -31,7 +31,7 @@ static __always_inline int send_error(struct __sk_buff *skb, struct pkt *p, cons
 	    bpf_skb_store_bytes(skb, ETH_HLEN, headers, header_bytes, 0) < 0 ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + header_bytes, quote, quote_bytes, 0) < 0)
 		return DROP(HELPER);
-	return send_back(p);
+	return send_back(skb, p);
 }
 
 /* Errors answer neither errors, nor groups, nor what has no sender (RFC 1122,
@@ -160,7 +160,7 @@ static __always_inline int answer_as_router(struct __sk_buff *skb, struct pkt *p
 		    bpf_skb_store_bytes(skb, src + 16, to, 16, 0) < 0)
 			return DROP(HELPER);
 	}
-	return send_back(p);
+	return send_back(skb, p);
 }
 
 #endif /* PLUM_ICMP_ERROR_H */

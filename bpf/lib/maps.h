@@ -36,6 +36,18 @@ PLUM_MAP(BPF_MAP_TYPE_HASH, plum_hop, struct hop_key, struct hop, 1 << 16, LAZY)
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_vip, struct vip_key, struct vip, 1 << 16, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_maglev, struct maglev_key, struct maglev, 1 << 16, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_backend, struct backend_key, struct backend, 1 << 17, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_external, struct external_key, struct external, 1 << 10, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_attachment, struct attachment_key, struct attachment, 1 << 10,
+	 LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_gateway, struct gateway_key, struct gateway, 1 << 14, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_public, struct public_key, struct public_end, 1 << 18, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_claim, struct claim_key, struct claim, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_LRU_HASH, plum_neigh, struct neigh_key, struct neigh, 1 << 14, 0);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_uplink, struct uplink_key, struct uplink, 1 << 14, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_floating, struct floating_key, struct floating, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_nat_block, struct nat_block_key, struct nat_block, 1 << 16, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_nat, struct nat_key, struct nat, 1 << 18, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_nat_port, struct nat_port_key, struct nat_port, 1 << 18, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_verdict, struct verdict_key, struct verdict, 1 << 20, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_span, struct span_key, struct span, 1 << 20, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_PERCPU_HASH, plum_rule_stat, struct rule_key, struct rule_stat, 1 << 17,

@@ -37,7 +37,10 @@ struct pkt {
 	__u64 in_ingress_set;
 	__u64 in_egress_set;
 	__u32 in_quota;
+	__u32 in_node; /* a tunnel frame's sender */
 	bool from_underlay;
+	bool outer4; /* the tunnel is over IPv4 */
+	__u16 vlan;  /* tag the frame had outside */
 
 	/* headers */
 	__u8 family; /* 4, 6, or 0 when not IP */
@@ -85,6 +88,7 @@ struct pkt {
 
 	/* translation: what goes in the place of one end's address and port */
 	__u8 translate; /* 0, FLOW_NEW_DST or FLOW_NEW_SRC */
+	bool quoted;	/* in an ICMP error's quote as well */
 	__be16 new_port;
 	__be32 new_addr[4];
 
@@ -101,6 +105,7 @@ struct pkt {
 	__u64 dst_class;
 	bool dst_class_known;
 	__u32 balancer; /* the packet is for */
+	__u32 external; /* VNI of the external network it comes from or goes to */
 	__u32 router;	/* that holds the packet */
 	__u32 near_vni; /* the bridge it came to that router from */
 	__u8 hops;
@@ -133,6 +138,7 @@ enum verdict_code {
 	SENT = 1,     /* redirect is set up */
 	PASS = 2,     /* the host's, not ours */
 	CONSUMED = 3, /* answered or replicated; nothing left to send */
+	UPLINK = 4,   /* for the gateway on this very node */
 };
 
 #define PACKET_HOST 0 /* <linux/if_packet.h> would pull in the C library */

@@ -58,21 +58,28 @@ static __always_inline void try_class(__u64 set, __u64 peer_class, __u32 proto, 
 		find_span(v->list, v->spans, port, best);
 }
 
-/* Policy class of an address that may be no endpoint's. */
-static __always_inline __u64 peer_class_of(__u32 domain, const __be32 *addr)
+/* Policy class of an address that may be no endpoint's, and is none's outside. */
+static __always_inline __u64 class_of(const struct pkt *p, const __be32 *addr, bool outside)
 {
-	struct host_key hk = { .domain = domain };
-	struct peer_key pk = { .prefixlen = 32 + 128, .domain = domain };
+	struct host_key hk = { .domain = p->domain };
+	struct peer_key pk = { .prefixlen = 32 + 128 };
 	const struct host *host;
 	const struct peer *peer;
 
 	addr_copy(hk.addr, addr);
-	host = bpf_map_lookup_elem(&plum_host, &hk);
+	host = outside ? NULL : bpf_map_lookup_elem(&plum_host, &hk);
 	if (host && !host->router)
 		return host->peer_class;
+	pk.domain = p->domain | (outside ? PEER_OUTSIDE : 0);
 	addr_copy(pk.addr, addr);
 	peer = bpf_map_lookup_elem(&plum_peer, &pk);
 	return peer ? peer->peer_class : 0;
+}
+
+/* Of the end that is outside, if one is. */
+static __always_inline __u64 peer_class_of(const struct pkt *p, const __be32 *addr)
+{
+	return class_of(p, addr, p->external);
 }
 
 static __always_inline void count_rule(__u32 domain, __u64 rule)
@@ -150,10 +157,10 @@ static long gate_step(__u32 index, struct gate_run *run)
  */
 static __always_inline int stage_router_policy(struct pkt *p)
 {
-	struct gate_run run = { .p = p, .source = peer_class_of(p->domain, p->saddr) };
+	struct gate_run run = { .p = p, .source = class_of(p, p->saddr, false) };
 
 	p->stage = STAGE_ROUTER_POLICY;
-	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p->domain, p->daddr);
+	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p, p->daddr);
 	bpf_loop(MAX_GATES, gate_step, &run, 0);
 	return run.rc;
 }
@@ -163,7 +170,9 @@ static __always_inline int stage_router_policy(struct pkt *p)
  * virtual port and the backend's its own. */
 static __always_inline __u16 original_port(const struct pkt *p, bool receiver)
 {
-	if (receiver && p->translate)
+	bool icmp = p->policy_proto == PROTO_ICMP || p->policy_proto == PROTO_ICMP6;
+
+	if (receiver && p->translate && !icmp && !(p->external && p->reply))
 		return bpf_ntohs(p->new_port);
 	if (!p->reply)
 		return p->policy_port;
@@ -188,7 +197,7 @@ static __always_inline int stage_sender_policy(struct pkt *p)
 {
 	__u64 set = p->reply ? p->in_ingress_set : p->in_egress_set;
 	__u32 flag = p->reply ? EP_INGRESS_ALLOW : EP_EGRESS_ALLOW;
-	__u64 peer = p->dst_class_known ? p->dst_class : peer_class_of(p->domain, p->daddr);
+	__u64 peer = p->dst_class_known ? p->dst_class : peer_class_of(p, p->daddr);
 
 	p->stage = p->reply ? STAGE_INGRESS_POLICY : STAGE_EGRESS_POLICY;
 	if (policy_allows(p, set, peer, original_port(p, false), p->in_flags & flag))
@@ -204,7 +213,7 @@ static __always_inline int stage_receiver_policy(struct pkt *p)
 	const __be32 *peer = p->translate & FLOW_NEW_SRC ? p->new_addr : p->saddr;
 
 	p->stage = p->reply ? STAGE_EGRESS_POLICY : STAGE_INGRESS_POLICY;
-	if (policy_allows(p, set, peer_class_of(p->domain, peer), original_port(p, true),
+	if (policy_allows(p, set, peer_class_of(p, peer), original_port(p, true),
 			  p->out_flags & flag))
 		return NEXT;
 	return p->reply ? DROP(POLICY_EGRESS) : DROP(POLICY_INGRESS);

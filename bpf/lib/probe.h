@@ -37,6 +37,24 @@ static __always_inline int swap_ends6(struct outer6 *o)
 	return NEXT;
 }
 
+/* A question may be about an external network: then only its gateway answers, and
+ * only while its device there works. */
+#define PROBE_NETWORK 16 /* offset of its VNI in the body */
+
+static __always_inline bool serves(struct __sk_buff *skb, bool v4)
+{
+	__u32 at = (v4 ? OUTER4 : OUTER6) + PROBE_NETWORK; /* the body is where a frame would be */
+	struct external_key key = {};
+	const struct external *ext;
+	__be32 network;
+
+	if (bpf_skb_load_bytes(skb, at, &network, sizeof(network)) < 0 || !network)
+		return true;
+	key.vni = bpf_ntohl(network);
+	ext = bpf_map_lookup_elem(&plum_external, &key);
+	return ext && ext->ifindex;
+}
+
 static __always_inline int stage_probe(struct __sk_buff *skb, struct pkt *p, bool v4)
 {
 	void *data = (void *)(long)skb->data;
@@ -46,6 +64,11 @@ static __always_inline int stage_probe(struct __sk_buff *skb, struct pkt *p, boo
 	int rc;
 
 	p->stage = STAGE_PROBE;
+	if (!serves(skb, v4))
+		return DROP(NO_GATEWAY);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	eth = data;
 	if (data + (v4 ? sizeof(struct outer4) : sizeof(struct outer6)) > end)
 		return DROP(TRUNCATED);
 	rc = v4 ? swap_ends4(data) : swap_ends6(data);

@@ -21,13 +21,12 @@ static __always_inline bool punt_allowed(const struct pkt *p)
 	return __sync_fetch_and_add(&rate->count, 1) < cfg->punt_per_s;
 }
 
-static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_kind kind)
+static __always_inline int punt_frame(struct __sk_buff *skb, const struct pkt *p,
+				      enum punt_kind kind, __u32 slot)
 {
 	__u32 len = skb->len;
 	struct punt *to;
 
-	if (!punt_allowed(p))
-		return DROP(PUNT_LIMIT);
 	if (len > PLUM_PUNT_BYTES)
 		return DROP(RESPONDER);
 	to = bpf_ringbuf_reserve(&plum_punt, sizeof(*to), 0);
@@ -35,7 +34,7 @@ static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_
 		return DROP(PUNT_FULL);
 	to->kind = kind;
 	to->ifindex = p->in_ifindex;
-	to->slot = p->in_slot;
+	to->slot = slot;
 	to->len = len;
 	/* The verifier wants to see a bound it can follow. */
 	if (len < 1 || bpf_skb_load_bytes(skb, 0, to->frame, ((len - 1) & 0x7ff) + 1) < 0) {
@@ -44,6 +43,11 @@ static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_
 	}
 	bpf_ringbuf_submit(to, 0);
 	return CONSUMED;
+}
+
+static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_kind kind)
+{
+	return punt_allowed(p) ? punt_frame(skb, p, kind, p->in_slot) : DROP(PUNT_LIMIT);
 }
 
 /* stage PUNT: DHCP and router solicitations go to plumd's responders. */

@@ -15,6 +15,8 @@
 	X(BRIDGE)                                                                                  \
 	X(ROUTE)                                                                                   \
 	X(LOAD_BALANCE)                                                                            \
+	X(NAT)                                                                                     \
+	X(GATEWAY)                                                                                 \
 	X(ICMP_ERROR)                                                                              \
 	X(EGRESS_POLICY)                                                                           \
 	X(ROUTER_POLICY)                                                                           \

@@ -313,6 +313,15 @@ class ZoneNode(Answer):
     certificate_expires: str | None = Field(description="RFC 3339; null: it has none")
 
 
+class AuthorityChange(Answer):
+    phase: str = Field(description="spread, switch or settled")
+    authority_fingerprint: str = Field(description="SHA-256 of the newer one's certificate")
+    hold: bool = Field(description="The switch waits until an administrator says go-on")
+    since: str = Field(description="RFC 3339")
+    by: str
+    waiting_for: tuple[str, ...] = Field(description="Nodes that have not taken this step yet")
+
+
 class ZoneAnswer(Answer):
     id: str
     created: str = Field(description="RFC 3339")
@@ -320,6 +329,7 @@ class ZoneAnswer(Answer):
     node: str = Field(description="The one that answers")
     authority_fingerprint: str = Field(description="SHA-256 of the authority's certificate")
     authority_expires: str = Field(description="RFC 3339")
+    authority_change: AuthorityChange | None = Field(description="null: there never was one")
     nodes: tuple[ZoneNode, ...]
 
 

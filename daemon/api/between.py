@@ -21,16 +21,19 @@ from daemon.api.errors import RefusedError, error_response
 from daemon.api.front import record
 from daemon.api.peer import TlsPeer
 from daemon.trust import admission
+from daemon.trust.authority import Authority
 from daemon.trust.certificate import key_pem, pem_of
 from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.errors import TrustError
+from daemon.trust.succession import read_succession
 
 MAX_BODY_BYTES = 64 << 10
 
 
 class Authorities(BaseModel):
     authorities: str = Field(description="Certificates of the zone's authority, PEM")
+    link: str = Field(default="", description="PEM: the one before vouches for the last")
 
 
 class Issued(Authorities):
@@ -46,7 +49,7 @@ class Admitted(Issued):
 
 
 class Signing(Authorities):
-    key: str = Field(description="Of the authority that signs, PEM")
+    key: str = Field(description="Of each of them, PEM")
 
 
 class Renewal(BaseModel):
@@ -74,7 +77,8 @@ def between_nodes(member: Member, audit: Audit) -> ASGIApp:
     @app.get(f"{PREFIX}authorities")
     async def authorities() -> Authorities:
         """Public: who asks compares it with the fingerprint in the join token."""
-        return Authorities(authorities=certificates())
+        record = (await read_succession(member.store)).record
+        return Authorities(authorities=certificates(), link=record.link if record else "")
 
     @app.post(f"{PREFIX}join")
     async def join(request: Request, body: admission.Candidate) -> Admitted:
@@ -119,15 +123,15 @@ def between_nodes(member: Member, audit: Audit) -> ASGIApp:
         if node not in member.directors():
             raise RefusedError(f"{node} is no director", "only directors sign certificates")
         request.state.summary = "took the authority's key"
-        authority = admission.signing(member)
-        return Signing(authorities=certificates(), key=key_pem(authority.key).decode())
+        keys = b"".join(key_pem(authority.key) for authority in _all_held(member))
+        return Signing(authorities=certificates(), key=keys.decode())
 
     @app.post(f"{PREFIX}holds")
     async def holds(request: Request) -> Done:
         """Whether this director has the authority's key: only then another may drop it."""
         _node(request)
         _only_director(member)
-        admission.signing(member)
+        _all_held(member)
         return Done(node=member.node)
 
     @app.post(f"{PREFIX}rotate")
@@ -155,6 +159,14 @@ def _only_director(member: Member) -> None:
     if not member.is_director:
         names = ", ".join(member.directors()) or "none is known"
         raise TrustError(f"{member.node} is no director", f"ask a director: {names}")
+
+
+def _all_held(member: Member) -> tuple[Authority, ...]:
+    trust = member.credentials.trust
+    if len(trust.held) < len(trust.authorities):
+        message = f"{member.node} does not have the authority's key (yet)"
+        raise TrustError(message, "ask another director: plumctl zone show")
+    return trust.held
 
 
 class _Audited:

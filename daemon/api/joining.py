@@ -19,6 +19,7 @@ from daemon.trust.certificate import (
     new_key,
     read_certificates,
     request,
+    vouched,
 )
 from daemon.trust.contexts import PORT, PREFIX, newcomer_context
 from daemon.trust.errors import TrustError
@@ -84,8 +85,12 @@ async def _authorities(address: str, port: int, invitation: Invitation) -> tuple
     found = read_certificates(str(answer.get("authorities", "")).encode())
     known = tuple(item for item in found if fingerprint(item) == invitation.authority)
     if not known:
-        raise TrustError("it shows another zone's authority than the token names")
-    return known
+        raise TrustError(
+            "it shows another authority than the token names: another zone's, or one that "
+            "replaced it since (then make another token)"
+        )
+    link = str(answer.get("link", ""))
+    return vouched(found, known, read_certificates(link.encode())[0] if link else None)
 
 
 async def _ask(

@@ -60,6 +60,7 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "whoami":          (_ALL, _ALL, _ALL, _ALL),
     "invite_node":     (_NO,  _NO,  _ALL, _NO),
     "rotate_node":     (_NO,  _NO,  _ALL, _NO),
+    "change_authority": (_NO, _NO,  _ALL, _NO),
     # Only an administrator gives rights; an operator may look, and end a token that got lost.
     "list_users":      (_NO,  _OWN, _ALL, _NO),
     "get_user":        (_NO,  _OWN, _ALL, _NO),

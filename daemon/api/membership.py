@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from enum import StrEnum
 from typing import cast
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.api.answers import InvitationAnswer, Rotated, ZoneAnswer, ZoneNode
+from daemon.api.answers import AuthorityChange, InvitationAnswer, Rotated, ZoneAnswer, ZoneNode
 from daemon.api.audit import timestamp
 from daemon.api.backend import ActorDep, Backend, BackendDep
 from daemon.api.client import PeerError, Question
 from daemon.api.node import check_node
 from daemon.model.base import Address, Name
 from daemon.model.node import Role
+from daemon.store.open import relies_on_zone
+from daemon.trust import succession
 from daemon.trust.certificate import fingerprint
 from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.invitation import invite
 from daemon.trust.records import CertificateRecord, read_identity
+from daemon.trust.succession import Succession, lagging, read_succession
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.keys import CERTIFICATES
 from daemon.zone.read import read_current
@@ -59,6 +63,7 @@ async def zone(backend: BackendDep) -> ZoneAnswer:
         node=member.node,
         authority_fingerprint=fingerprint(authority),
         authority_expires=authority.not_valid_after_utc.isoformat(),
+        authority_change=await _change(backend, (await read_succession(backend.store)).record),
         nodes=tuple(
             ZoneNode(
                 name=name,
@@ -122,6 +127,55 @@ async def rotate_node(request: Request, backend: BackendDep, node: str) -> Rotat
 
 
 ROTATE_S = 15.0
+
+
+class Step(StrEnum):
+    BEGIN = "begin"
+    GO_ON = "go-on"
+    FINISH = "finish"
+    ABORT = "abort"
+
+
+class ChangeAuthority(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    step: Step
+
+
+@router.post("/zone/authority", operation_id="change_authority", summary="Replace the zone's CA")
+async def change_authority(
+    request: Request, backend: BackendDep, actor: ActorDep, body: ChangeAuthority
+) -> AuthorityChange:
+    """`begin` makes a new one beside the old one; nodes follow by themselves. `finish` has the
+    old one trusted no longer. Before the new one signs, `abort` forgets it."""
+    member, store = _member(backend), backend.store
+    request.state.objects = ["zone authority"]
+    if body.step is Step.BEGIN:
+        hold = relies_on_zone(member.credentials.trust.membership.store)
+        record = await succession.begin(member, by=actor, now=time.time(), hold=hold)
+    elif body.step is Step.GO_ON:
+        record = await succession.go_on(store)
+    elif body.step is Step.FINISH:
+        record = await succession.finish(store)
+    else:
+        record = await succession.abort(store)
+    request.state.summary = f"{body.step}: {record.phase}, {fingerprint(record.newer)}"
+    change = await _change(backend, record)
+    assert change is not None  # there is a record
+    return change
+
+
+async def _change(backend: Backend, record: Succession | None) -> AuthorityChange | None:
+    if record is None:
+        return None
+    return AuthorityChange(
+        phase=record.phase,
+        authority_fingerprint=fingerprint(record.newer),
+        hold=record.hold,
+        since=record.since,
+        by=record.by,
+        waiting_for=await lagging(backend.store, record),
+    )
 
 
 async def _serial(backend: Backend, node: str) -> str:

@@ -12,6 +12,7 @@ from daemon.api.errors import NotFoundError
 from daemon.api.reports import read_reports
 from daemon.api.sight import Sight, SightDep
 from daemon.model.object import (
+    ZONE_KINDS,
     Endpoint,
     Kind,
     Object,
@@ -85,6 +86,8 @@ async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[V
         lives = await read_liveness(store)
         judged = (v.model_copy(update={"liveness": lives.get(v.name)}) for v in views)
         return tuple(map(sight.node, judged))
+    if kind is Kind.EXTERNAL:
+        return tuple(map(sight.external, views))
     if kind is not Kind.TENANT:
         return views
     _, snapshot = await read_current(store)
@@ -95,7 +98,7 @@ async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[V
 
 
 def _is_visible(ref: Ref, sight: Sight) -> bool:
-    return ref.kind is Kind.NODE or sight.sees(ref)
+    return ref.kind in ZONE_KINDS or sight.sees(ref)
 
 
 def _in_scope(ref: Ref, tenant: str | None, domain: str | None) -> bool:

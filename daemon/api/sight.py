@@ -16,6 +16,8 @@ from daemon.zone.revision import Revision
 
 #: Of a node's spec, what somebody needs to place endpoints there.
 _NODE_FIELDS = ("roles", "underlay_mtu")
+#: And of an external network: where it may take floating addresses from.
+_EXTERNAL_FIELDS = ("description", "floating", "mtu")
 
 #: What others than administrators are told of their policies.
 ADMIN_POLICY = "an administrator's policy"
@@ -62,6 +64,14 @@ class Sight:
         status = view.status.model_copy(update={"reason": "", "nodes": {}})
         hidden = {"spec": spec, "allocated": {}, "status": status, "liveness": None}
         return view.model_copy(update=hidden)
+
+    def external(self, view: View) -> View:
+        """An external network, without what it says of the gateways."""
+        if self.tenant is None:
+            return view
+        spec = {key: view.spec[key] for key in _EXTERNAL_FIELDS if key in view.spec}
+        status = view.status.model_copy(update={"reason": "", "nodes": {}})
+        return view.model_copy(update={"spec": spec, "allocated": {}, "status": status})
 
     def counters(self, counters: NodeCounters) -> NodeCounters:
         """Rows of the tenant's own endpoints and domains; administrators' rules as one."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from daemon.api.client import NotAskedError, PeerError, Peers, Question
+from daemon.api.heir import Heir
 from daemon.store.interface import StoreError
 from daemon.trust import admission
 from daemon.trust.authority import Authority, renew_at
@@ -19,18 +21,21 @@ from daemon.trust.certificate import (
     fingerprint,
     new_key,
     read_certificates,
-    read_key,
+    read_keys,
     request,
+    signed_by,
 )
 from daemon.trust.contexts import PREFIX
 from daemon.trust.credentials import Member
 from daemon.trust.errors import TrustError
+from daemon.trust.folder import Trust, paired
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # nothing is asked of anybody unless something is due
 RETRY_S = 5.0
 ANSWER_S = 10.0
+NODE_SHARE_S = 0.02  # per node of the zone: how many certificates a director signs at once
 
 
 class Upkeep:
@@ -41,14 +46,23 @@ class Upkeep:
         self._peers = peers
         self._clock = clock
         self._confirmed = False  # we may have ended before we could
+        self._outdated_since: float | None = None  # our certificate is of the old authority
+        self.heir = Heir(member, self._fetch_keys)
 
     async def run(self) -> None:
         """Until cancelled. What fails is logged and tried again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.heir.follow())
+            tasks.create_task(self._keep())
+
+    async def _keep(self) -> None:
         while True:
             try:
                 await self.look()
             except (TrustError, PeerError, StoreError, OSError) as error:
-                words = error.message if isinstance(error, TrustError) else str(error)
+                words = str(error)
+                if isinstance(error, TrustError):
+                    words = "; ".join(filter(None, (error.message, error.hint)))
                 log.error("trust", extra={"step": "upkeep", "error": words})
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -66,9 +80,22 @@ class Upkeep:
         trust = member.credentials.trust
         if not self._confirmed:
             await self._settle()
-        if member.rotation.is_set() or self._clock() >= renew_at(trust.certificate):
+        due = self._clock() >= renew_at(trust.certificate) or self._outdated(trust)
+        if member.rotation.is_set() or due:
             await self.renew()
             member.rotation.clear()
+        await self.heir.look()
+
+    def _outdated(self, trust: Trust) -> bool:
+        """Another authority signs now. All nodes see that at once: each waits for its share of
+        a while, so that the directors are not asked by all of them together."""
+        if trust.issuer == trust.authorities[-1]:
+            self._outdated_since = None
+            return False
+        if self._outdated_since is None:
+            share_s = random.uniform(0, self._member.size * NODE_SHARE_S)
+            self._outdated_since = time.monotonic() + share_s
+        return time.monotonic() >= self._outdated_since
 
     async def _settle(self) -> None:
         """We may have ended in the middle of a renewal."""
@@ -91,12 +118,14 @@ class Upkeep:
             shown, now = fingerprint(trust.certificate), self._clock()
             issued = await admission.renew(member, member.node, shown, wanted, now)
         else:
+            self._check_unexpired(trust)
             answer = await self._ask_directors("renew", {"request": wanted})
             issued = read_certificates(str(answer["certificate"]).encode())[0]
             self._check(issued)
             if issued.public_key() != key.public_key():
                 raise TrustError("a director answered with a certificate of another key")
-        member.credentials.folder.replace_certificate(key, issued, trust.authorities[-1])
+        signer = next(item for item in trust.authorities if signed_by(issued, item))
+        member.credentials.folder.replace_certificate(key, issued, signer)
         self._confirmed = False
         self._member.credentials.reload()
         await self._confirm()
@@ -104,6 +133,17 @@ class Upkeep:
             "certificate renewed",
             extra={"step": "upkeep", "object": issued.not_valid_after_utc.isoformat()},
         )
+
+    def _check_unexpired(self, trust: Trust) -> None:
+        """Nobody would let us in to ask."""
+        end = trust.certificate.not_valid_after_utc
+        if self._clock() > end.timestamp():
+            raise TrustError(
+                f"the certificate of {trust.node} expired at {end.isoformat()}: no node lets it in. "
+                "It forwards as before",
+                f"is the clock right? Then plumctl node token {trust.node} --again on a director, "
+                "and plumctl node join --again here",
+            )
 
     def _check(self, issued: Certificate) -> None:
         trust = self._member.credentials.trust
@@ -125,22 +165,27 @@ class Upkeep:
         only lets it go when another one has it."""
         member = self._member
         folder, trust = member.credentials.folder, member.credentials.trust
-        if member.is_director and trust.authority is None:
-            # Whom we knew as director before may be the only one that has it.
-            known = {*member.directors(), *trust.membership.directors}
-            answer = await self._ask_any(known, "signing", {})
-            authorities = read_certificates(str(answer["authorities"]).encode())
-            if authorities != trust.authorities:
-                raise TrustError("another director has another authority")
-            authority = Authority(read_key(str(answer["key"]).encode()), authorities[-1])
-            folder.replace_authorities(authorities, authority)
+        if member.is_director and len(trust.held) < len(trust.authorities):
+            held = await self._fetch_keys(trust.authorities)
+            folder.replace_authorities(trust.authorities, held)
             self._member.credentials.reload()
             log.info("took the authority's key", extra={"step": "upkeep"})
-        elif not member.is_director and trust.authority is not None and member.directors():
+        elif not member.is_director and trust.held and member.directors():
             await self._ask_directors("holds", {})
-            folder.ca_key.unlink(missing_ok=True)
+            folder.drop_authority_keys()
             self._member.credentials.reload()
             log.info("no director any more: the authority's key is gone", extra={"step": "upkeep"})
+
+    async def _fetch_keys(self, wanted: Sequence[Certificate]) -> tuple[Authority, ...]:
+        """From another director, those of all these authorities."""
+        member = self._member
+        # Whom we knew as director before may be the only one that has them.
+        known = {*member.directors(), *member.credentials.trust.membership.directors}
+        answer = await self._ask_any(known, "signing", {})
+        held = paired(read_keys(str(answer["key"]).encode()), wanted)
+        if len(held) < len(wanted):
+            raise TrustError("another director has another authority")
+        return held
 
     async def _ask_directors(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._ask_any(self._member.directors(), what, body)

@@ -59,7 +59,7 @@ def balancer_rows(domain_id: int, found: Sequence[Balancer], seats: Sequence[Sea
         flags = VipFlag.SOURCE_AFFINITY.value if balancer.spec.affinity is Affinity.SOURCE else 0
         members = _members(balancer.spec, seats)
         for addr in balancer.addresses:
-            number = _add_list(_of_family(members, addr), backends, tables)
+            number = add_list(_of_family(members, addr), backends, tables)
             for listener in balancer.spec.listeners:
                 key = VipKey(domain_id, addr, listener.port, _PROTO[listener.protocol])
                 to_port = listener.to_port or listener.port
@@ -90,16 +90,37 @@ def _of_family(members: list[tuple[Seat, int]], vip: bytes) -> tuple[tuple[bytes
     return tuple(found)
 
 
-def _add_list(members: tuple[tuple[bytes, int], ...], backends: Table, tables: Table) -> int:
-    """Rows of one list of backends; its number."""
+def public_list(
+    of: bytes, spec: LoadBalancer, seats: Sequence[Seat], public: bytes, rows: Rows
+) -> tuple[int, frozenset[int]]:
+    """Rows of the backends behind a public address: the list's number, and their nodes.
+
+    `of`: whose list it is: another's with the same addresses has other nodes.
+    """
+    members = _members(spec, seats)
+    number = add_list(
+        _of_family(members, public), rows["plum_backend"], rows["plum_maglev"], of, seats
+    )
+    return number, frozenset(seat.node for seat, _ in members)
+
+
+def add_list(
+    members: tuple[tuple[bytes, int], ...],
+    backends: Table,
+    tables: Table,
+    of: bytes = b"",
+    seats: Sequence[Seat] = (),
+) -> int:
+    """Rows of one list of backends; its number. With `seats` they say on which node each is."""
     if not members:
         return 0
     parts = (addr + weight.to_bytes(1, "little") for addr, weight in members)
-    number = content_id("backends", *parts)
+    number = content_id("backends", *parts, of) if of else content_id("backends", *parts)
     if BackendKey(number, 0) in backends:
         return number
+    nodes = {addr: seat.node for seat in seats for addr in seat.addresses}
     for index, (addr, _) in enumerate(members):
-        backends[BackendKey(number, index)] = Backend(addr)
+        backends[BackendKey(number, index)] = Backend(addr, nodes.get(addr, 0))
     raw = maglev_table(members).tobytes()  # little endian, as every kernel we run on
     size = 2 * MAGLEV_CHUNK
     for chunk in range(0, len(raw), size):

@@ -20,6 +20,7 @@ from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
 from daemon.compiler.tiers import gates, groups, standing
 from daemon.compiler.underlay import bridge_mtu
+from daemon.compiler.uplinks import Way, uplink_rows
 from daemon.compiler.wide import wide
 from daemon.model.object import AdminPolicy, Domain, Endpoint
 from daemon.model.policy import Action, Group
@@ -43,6 +44,7 @@ class DomainInput:
     devices: Mapping[str, Device]
     #: Bytes of the largest tenant packet the underlay takes.
     tunnel_mtu: int
+    ways: tuple[Way, ...] = ()  # out of the zone
     #: Administrators' policies for the domain, as `tiers.concerning` orders them.
     admin: tuple[AdminPolicy, ...] = ()
     #: Paths of rules that do not count at this time.
@@ -96,7 +98,7 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
     peers = Peers([*judges, *faces.values()], places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
-    routes, hops = route_rows(domain, given.path, ifaces)
+    routes, hops = route_rows(domain, given.path, ifaces, given.ways)
     rows: Rows = {
         "plum_bridge": bridge_rows(domain, mtus),
         "plum_mac": mac_rows(ifaces, lbs, places),
@@ -105,9 +107,10 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_route": routes,
         "plum_hop": hops,
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
-        "plum_peer": peers.rows(domain.id),
+        "plum_peer": peers.rows(domain.id, outside=bool(given.ways)),
         **balancer_rows(domain.id, lbs, places),
     }
+    uplink_rows(domain, given.node, given.ways, places, rows)
     # After every classification.
     policies = Policies(given.path, judges, peers.classes, domain.spec.default, given.asleep)
     rows["plum_rif"] = rif_rows(ifaces, {of: policies.gate(one) for of, one in faces.items()})

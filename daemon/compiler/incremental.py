@@ -29,6 +29,7 @@ from daemon.compiler.members import Changed
 from daemon.compiler.result import Device, Packed, Rows, Table, pack
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import flood_rows, source_rows
+from daemon.model.derive import uplinks_of
 from daemon.model.object import Endpoint
 
 #: Of a domain's endpoints; with more changed than this a whole compilation is not dearer.
@@ -83,6 +84,9 @@ def _shares(old: CompiledDomain, seat: Seat) -> bool:
         return True
     names = {backend.endpoint for lb in old.balancers for backend in lb.spec.backends}
     groups = {lb.spec.group for lb in old.balancers}
+    for _, _, uplink in uplinks_of(old.given.domain.spec):
+        names |= {floating.endpoint for floating in uplink.floating if floating.endpoint}
+        names |= {forward.endpoint for forward in uplink.forwards}
     return seat.endpoint.name in names or not groups.isdisjoint(seat.groups)
 
 

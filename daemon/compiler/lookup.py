@@ -6,12 +6,15 @@ from typing import NamedTuple, cast
 
 from daemon.abi import (
     MAGLEV_CHUNK,
+    PEER_OUTSIDE,
     Backend,
     BackendKey,
     Bridge,
     BridgeKey,
     Ep,
     EpKey,
+    Floating,
+    FloatingKey,
     Flood,
     FloodKey,
     Hop,
@@ -33,6 +36,8 @@ from daemon.abi import (
     SourceKey,
     Span,
     SpanKey,
+    Uplink,
+    UplinkKey,
     Verdict,
     VerdictKey,
     Vip,
@@ -117,12 +122,23 @@ class Lookup:
         )
         return cast(Backend, row).addr if row is not None else None
 
-    def peer_class(self, domain: int, addr: bytes) -> int:
-        """Of the endpoint that owns the address, else of the longest prefix around it."""
-        host = self.host(domain, addr)
+    def uplink(self, router: int) -> Uplink | None:
+        return cast(Uplink | None, self._rows["plum_uplink"].get(UplinkKey(router)))
+
+    def floating(self, router: int, addr: bytes) -> bytes | None:
+        row = self._rows["plum_floating"].get(FloatingKey(router, addr))
+        return cast(Floating, row).addr if row is not None else None
+
+    def peer_class(self, domain: int, addr: bytes, *, outside: bool = False) -> int:
+        """Of the endpoint that owns the address, else of the longest prefix around it.
+
+        No endpoint owns an address outside.
+        """
+        host = None if outside else self.host(domain, addr)
         if host is not None and not host.router:
             return host.peer_class
         table = self._rows["plum_peer"]
+        domain |= PEER_OUTSIDE if outside else 0
         for bits, masked in _prefixes(addr):
             row = table.get(PeerKey(32 + bits, domain, masked))
             if row is not None:

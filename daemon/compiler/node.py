@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from daemon.compiler.domain import CompiledDomain, DomainInput, compile_whole
+from daemon.compiler.domain import CompiledDomain, DomainInput, DomainRows, compile_whole
 from daemon.compiler.errors import CompileError
 from daemon.compiler.incremental import step
 from daemon.compiler.members import Changed, Members
-from daemon.compiler.result import Compiled, Device, Packed, Rows, Runtime, pack
+from daemon.compiler.result import Compiled, Device, Names, Packed, Rows, Runtime, pack
 from daemon.compiler.tiers import concerning, everything
 from daemon.compiler.timing import Timed, asleep, first_edge, timed
 from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
+from daemon.compiler.uplinks import external_rows, ways
 from daemon.model.object import AdminPolicy, Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
 
@@ -133,13 +134,23 @@ def _compile_node(
             node_ids=underlay.ids,
             devices={p: devices[p] for p in local if p in devices},
             tunnel_mtu=underlay.tunnel_mtu,
+            ways=ways(
+                snapshot.domains[path],
+                snapshot.externals,
+                node,
+                underlay.ids,
+                runtime.down,
+                underlay.tunnel_mtu,
+            ),
             admin=policies,
             asleep=asleep(rules, moment) if moment and rules else frozenset(),
         )
         known = cache.domains.get(path)
         new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
     parts = {path: one.output for path, one in new.items() if isinstance(one, CompiledDomain)}
-    together = put_together(parts, cache.together)
+    together = put_together(
+        parts | _outside(snapshot, node, underlay, runtime, cache), cache.together
+    )
     cache.members, cache.underlay, cache.domains = members, underlay, new
     cache.together = together
     return Compiled(
@@ -150,6 +161,19 @@ def _compile_node(
         {path: one.error for path, one in new.items() if isinstance(one, _Refused)},
         min(edges, default=None),
     )
+
+
+def _outside(
+    snapshot: Snapshot, node: str, underlay: _Underlay, runtime: Runtime, cache: Cache
+) -> dict[str, DomainRows]:
+    """The external networks' rows, beside the domains': they share tables."""
+    if not snapshot.externals:
+        return {}
+    rows = external_rows(snapshot, node, underlay.ids, runtime, underlay.tunnel_mtu)
+    before = cache.together.parts.get("")
+    if before is not None and before.rows == rows:
+        return {"": before}
+    return {"": DomainRows(rows, pack(rows), Names())}
 
 
 def _underlay(
@@ -197,7 +221,7 @@ def _same_frame(old: DomainInput, new: DomainInput) -> bool:
     """Whether only endpoints and devices may differ."""
     return (
         old.domain is new.domain
-        and (old.node, old.tunnel_mtu) == (new.node, new.tunnel_mtu)
+        and (old.node, old.tunnel_mtu, old.ways) == (new.node, new.tunnel_mtu, new.ways)
         and (old.admin, old.asleep) == (new.admin, new.asleep)
         and (old.node_ids is new.node_ids or old.node_ids == new.node_ids)
     )

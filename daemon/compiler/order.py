@@ -20,6 +20,13 @@ APPLY_ORDER: tuple[str, ...] = (
     "plum_node",
     "plum_vtep",
     "plum_bridge",
+    "plum_external",
+    "plum_attachment",  # -> external
+    "plum_claim",
+    "plum_gateway",  # -> node
+    "plum_nat_block",
+    "plum_floating",
+    "plum_uplink",  # -> gateway, nat_block, external
     "plum_span",
     "plum_verdict",  # -> span
     "plum_peer",
@@ -28,6 +35,7 @@ APPLY_ORDER: tuple[str, ...] = (
     "plum_backend",  # -> host
     "plum_maglev",  # -> backend
     "plum_vip",  # -> maglev
+    "plum_public",  # -> host, node
     "plum_hop",  # -> host, bridge
     "plum_route",  # -> hop, rif
     "plum_mac",  # -> rif, bridge, node

@@ -35,6 +35,7 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
     ANSWERED = "answered"  # it is for a virtual router, which answers an echo request
     FLOODED = "flooded"  # see `copies`
+    OUTSIDE = "outside"  # it leaves the zone by a gateway
     SENT = "sent"  # to a node whose rows are not at hand
 
 

@@ -9,7 +9,9 @@ is the empty set. Two ways lead to a class:
   of routers have the CIDRs only, and are not asked for a class.)
 - plum_peer, longest prefix: every other address has the class of the longest
   CIDR or allowed pair around it: all CIDRs that contain that prefix, and the
-  groups of every endpoint with an allowed pair that contains it.
+  groups of every endpoint with an allowed pair that contains it. Of an address
+  outside the zone the CIDRs alone (rows of domain | PEER_OUTSIDE): nobody is in a
+  group for an address he claims out there.
 
 `::/0` does not contain IPv4 addresses though the maps hold them inside it:
 where such a prefix has a row, ::ffff:0:0/96 has one too, with its own class.
@@ -17,9 +19,9 @@ where such a prefix has a row, ::ffff:0:0/96 has one too, with its own class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from daemon.abi import Peer, PeerKey
+from daemon.abi import PEER_OUTSIDE, Peer, PeerKey
 from daemon.compiler.identity import text_id
 from daemon.compiler.result import Table
 from daemon.compiler.seat import Seat
@@ -116,11 +118,18 @@ class Peers:
             self._known[(longest, groups)] = known
         return known
 
-    def rows(self, domain_id: int) -> Table:
-        """plum_peer. A class of 0 is no row, unless it keeps IPv4 out of an IPv6 prefix."""
-        guard = any(hides_ipv4(p) and atoms for p, atoms in self._around.items())
+    def rows(self, domain_id: int, *, outside: bool = False) -> Table:
+        """plum_peer; `outside`: also of addresses outside the zone."""
+        rows = self._rows(domain_id, self._around)
+        if outside:
+            rows |= self._rows(domain_id | PEER_OUTSIDE, self._cidrs)
+        return rows
+
+    def _rows(self, domain: int, classes: Mapping[Prefix, Atoms]) -> Table:
+        """A class of 0 is no row, unless it keeps IPv4 out of an IPv6 prefix."""
+        guard = any(hides_ipv4(p) and atoms for p, atoms in classes.items())
         return {
-            PeerKey(32 + prefix.bits, domain_id, prefix.addr): Peer(self._class(atoms))
-            for prefix, atoms in self._around.items()
+            PeerKey(32 + prefix.bits, domain, prefix.addr): Peer(self._class(atoms))
+            for prefix, atoms in classes.items()
             if atoms or (guard and prefix == IPV4)
         }

@@ -18,6 +18,10 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    in plum_route: NO_ROUTE, BLACKHOLE; the destination or the next hop in
    plum_host: NO_HOST, also if it is this very router. A host that is another
    router is the next one. Each router takes 1 off the TTL.
+   A route of kind UPLINK leaves the zone: NO_GATEWAY if none is alive, MTU, 7 and 8
+   (the peer is no endpoint, whatever its address), and NAT: a floating address, else a
+   port for TCP, UDP and echo requests, NAT_PROTOCOL for the rest, NAT_EXHAUSTED where
+   the node has no block. Which port, and whether one is left, rows do not say.
    A load balancer's address: LOAD_BALANCE, which a frame to the load balancer's own
    MAC reaches directly. A ping is answered; no listener: NO_LISTENER; no backend but
    the sender itself, or one that is not there: NO_BACKEND. The frame goes on from
@@ -55,6 +59,7 @@ from daemon.abi import (
     EpFlag,
     PolicyAction,
     Port,
+    Route,
     RouteKind,
     Stage,
     Vip,
@@ -185,8 +190,12 @@ class _Walk:
                 raise _Dropped(Drop.LINK_LOCAL)
             if self._now.ttl <= 1:
                 raise _Dropped(Drop.TTL)
-            addr, out = self._next(rows, router)
+            route = self._chosen(rows, router)
             self._now = replace(self._now, ttl=self._now.ttl - 1)
+            if route.kind == RouteKind.UPLINK:
+                self._enter(rows, router, near)
+                return self._leave(rows, ep, router)
+            addr, out = self._next(rows, route)
             host = rows.host(ep.domain, addr)
             if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
@@ -244,31 +253,62 @@ class _Walk:
             raise _Dropped(Drop.RESPONDER)
         return replace(self._now, outcome=Outcome.ANSWERED)
 
-    def _next(self, rows: Lookup, router: int) -> tuple[bytes, int]:
-        """Address of what the router hands the packet to, and the bridge it is on."""
+    def _leave(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
+        """Out of the zone: with a public address, by a gateway that is alive."""
+        uplink = rows.uplink(router)
+        if uplink is None:
+            raise _Dropped(Drop.NO_ROUTE)
+        if not uplink.gateways:
+            raise _Dropped(Drop.NO_GATEWAY)
+        if self._packet.length > uplink.mtu:
+            raise _Dropped(Drop.MTU)
+        self._flow_lookup()
+        self._egress(rows, ep, uplink.vni, outside=True)
+        self._routers_policy(rows, ep, outside=True)
+        self._step(Stage.NAT, f"external network vni {uplink.vni}")
+        version = self._packet.src.version
+        if rows.floating(router, self._src) is None:
+            echo = self._packet.icmp_type == _ECHO_REQUEST.get(self._packet.protocol)
+            if self._packet.protocol not in (6, 17) and not echo:
+                raise _Dropped(Drop.NAT_PROTOCOL)
+            if not (uplink.blocks4 if version == 4 else uplink.blocks6):
+                raise _Dropped(Drop.NAT_EXHAUSTED)
+        self._step(Stage.GATEWAY)
+        return replace(self._now, outcome=Outcome.OUTSIDE)
+
+    def _chosen(self, rows: Lookup, router: int) -> Route:
         route = rows.route(router, self._dst)
         if route is None or route.kind == RouteKind.NONE:
             raise _Dropped(Drop.NO_ROUTE)
         if route.kind == RouteKind.BLACKHOLE:
             raise _Dropped(Drop.BLACKHOLE)
+        return route
+
+    def _next(self, rows: Lookup, route: Route) -> tuple[bytes, int]:
+        """Address of what the router hands the packet to, and the bridge it is on."""
         if route.kind == RouteKind.CONNECTED:
             return self._dst, route.vni
         hop = rows.hop(route, self._packet.flow_hash)
         return hop.addr, hop.vni
 
     def _pass(self, rows: Lookup, router: int, near: int, out: int) -> None:
-        entered, left = rows.rif(router, near), rows.rif(router, out)
-        if entered is not None:
-            self._gates.append((entered.egress_set, False))
+        self._enter(rows, router, near)
+        left = rows.rif(router, out)
         if left is not None:
             self._gates.append((left.ingress_set, True))
 
-    def _routers_policy(self, rows: Lookup, ep: Ep) -> None:
+    def _enter(self, rows: Lookup, router: int, near: int) -> None:
+        entered = rows.rif(router, near)
+        if entered is not None:
+            self._gates.append((entered.egress_set, False))
+
+    def _routers_policy(self, rows: Lookup, ep: Ep, *, outside: bool = False) -> None:
         gates = [gate for gate in self._gates if gate[0]]
         if gates:
             self._step(Stage.ROUTER_POLICY)
         for number, towards in gates:
-            peer = rows.peer_class(ep.domain, self._src if towards else self._dst)
+            end = self._src if towards else self._dst
+            peer = rows.peer_class(ep.domain, end, outside=outside and not towards)
             action, rule = rows.decide(number, peer, self._packet)
             if action is not PolicyAction.NONE:
                 rules = (*self._now.router_rules, rule)
@@ -285,9 +325,9 @@ class _Walk:
         if self._packet.length > bridge.mtu:
             raise _Dropped(Drop.MTU)
 
-    def _egress(self, rows: Lookup, ep: Ep, vni: int) -> None:
+    def _egress(self, rows: Lookup, ep: Ep, vni: int, *, outside: bool = False) -> None:
         self._step(Stage.EGRESS_POLICY)
-        peer = rows.peer_class(ep.domain, self._dst)
+        peer = rows.peer_class(ep.domain, self._dst, outside=outside)
         action, rule = rows.decide(ep.egress_set, peer, self._packet)
         self._now = replace(self._now, vni=vni, egress_rule=rule)
         default = ep.flags & EpFlag.EGRESS_ALLOW

@@ -31,10 +31,22 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """A gateway's device on an external network."""
+
+    network: str
+    ifindex: int
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
-    """What only the running node knows; becomes its row of plum_config."""
+    """What only the running node knows; most of it becomes its row of plum_config."""
 
     underlay_ifindex: int
+    outside: tuple[Outside, ...] = ()
+    #: External network and gateway, of those that do not answer.
+    down: frozenset[tuple[str, str]] = frozenset()
     tcp_established_s: int = 7200
     tcp_transient_s: int = 60
     udp_s: int = 30

@@ -21,6 +21,7 @@ from daemon.compiler.identity import content_id
 from daemon.compiler.peers import Peers
 from daemon.compiler.result import Table
 from daemon.compiler.seat import Seat
+from daemon.compiler.uplinks import Way, default_routes
 from daemon.compiler.wide import IPV4, ZERO, Prefix, hides_ipv4, mac_bytes, wide, wide_prefix
 from daemon.model.base import Address
 from daemon.model.base import Interface as AddressWithNet
@@ -180,14 +181,14 @@ def _reached_through(via: Address, own: Sequence[Interface]) -> int | None:
 
 
 def route_rows(
-    domain: Domain, path: str, domain_interfaces: Sequence[Interface]
+    domain: Domain, path: str, domain_interfaces: Sequence[Interface], ways: Sequence[Way] = ()
 ) -> tuple[Table, Table]:
     """plum_route and plum_hop.
 
     Per router: its connected subnets; its static routes except where a connected
     subnet has the very same prefix; the first of two equal prefixes. A next hop
     in no connected subnet is left out, and a route that has no next hop left is a
-    blackhole. `::/0` and the like would also catch IPv4 addresses, so a router
+    blackhole. A router with an uplink has a default route there. `::/0` and the like would also catch IPv4 addresses, so a router
     with such a route and no 0.0.0.0/0 has a ROUTE_NONE row for ::ffff:0:0/96.
     """
     routes: Table = {}
@@ -215,6 +216,10 @@ def route_rows(
                     hops[HopKey(group, index)] = Hop(addr, vni)
                 route = Route(group, RouteKind.VIA.value, 0, len(vias))
             mine.setdefault(prefix, route)
+        for way in ways:
+            if router.uplink is not None and router.uplink.network == way.name:
+                for prefix, route in default_routes(way):
+                    mine.setdefault(prefix, route)
         if any(map(hides_ipv4, mine)) and IPV4 not in mine:
             mine[IPV4] = Route(0, RouteKind.NONE.value, 0, 0)
         for prefix, route in mine.items():

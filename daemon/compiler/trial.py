@@ -93,7 +93,8 @@ def _only(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
     """The snapshot of the endpoint's domain alone."""
     path = f"{endpoint.tenant}/{endpoint.spec.domain}"
     members = {p: e for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")}
-    return replace(snapshot, domains={path: snapshot.domains[path]}, endpoints=members)
+    one = {path: snapshot.domains[path]}
+    return replace(snapshot, tenants={}, domains=one, endpoints=members)
 
 
 def _receiver(zone: _Zone, made: Prediction) -> str | None:

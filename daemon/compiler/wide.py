@@ -6,6 +6,7 @@ One family in the maps has a price: `::/0` also covers the IPv4 addresses.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from daemon.model.base import Address, Network
@@ -32,6 +33,11 @@ IPV4 = Prefix(MAPPED + bytes(4), IPV4_BITS)
 def wide(address: Address) -> bytes:
     packed = address.packed
     return MAPPED + packed if len(packed) == 4 else packed
+
+
+def narrow(addr: bytes) -> Address:
+    """The inverse of `wide`."""
+    return ip_address(addr[12:]) if addr.startswith(MAPPED) else ip_address(addr)
 
 
 def wide_prefix(network: Network) -> Prefix:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from daemon.model.base import Address
-from daemon.model.domain import Bridge
+from daemon.model.domain import Bridge, DomainSpec, Router, Uplink
 from daemon.model.endpoint import AttachKind, EndpointSpec
+from daemon.model.external import ExternalSpec
 from daemon.model.node import NodeSpec
 
 #: Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header (20 or 40 bytes).
@@ -47,3 +48,15 @@ def attach_device(spec: EndpointSpec) -> str:
     if spec.attach.kind is AttachKind.NETNS:
         return spec.attach.device or "eth0"
     return spec.attach.device or ""
+
+
+def uplinks_of(spec: DomainSpec) -> Iterator[tuple[int, Router, Uplink]]:
+    """Routers of a domain that lead out of the zone, with their index."""
+    for index, router in enumerate(spec.routers):
+        if router.uplink is not None:
+            yield index, router, router.uplink
+
+
+def gateways_of(spec: ExternalSpec) -> frozenset[str]:
+    """Nodes through which an external network is reached."""
+    return frozenset(gateway.node for gateway in spec.gateways)

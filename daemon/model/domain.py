@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from daemon.model.balancer import LoadBalancer
+from daemon.model.balancer import BalancedProtocol, LoadBalancer
 from daemon.model.base import Address, Interface, Mac, Model, Name, Network
 from daemon.model.policy import Group, Policy, PolicyDefault, Rule
 
@@ -53,11 +53,42 @@ class StaticRoute(Model):
     blackhole: bool = False
 
 
+class Floating(Model):
+    """A public address that is one endpoint's, in both directions, or where a load
+    balancer of the domain listens."""
+
+    address: Address
+    endpoint: Name | None = None
+    load_balancer: Name | None = None
+
+
+class Forward(Model):
+    """A port of a public address that leads to an endpoint."""
+
+    address: Address
+    protocol: BalancedProtocol = BalancedProtocol.TCP
+    port: int = Field(ge=1, le=65535)
+    endpoint: Name
+    #: On the endpoint; default: the same.
+    to_port: int | None = Field(default=None, ge=1, le=65535)
+
+
+class Uplink(Model):
+    """A router's link to an external network: where its default route leads."""
+
+    network: Name
+    #: Endpoints without a floating address share public ones.
+    source_nat: bool = True
+    floating: tuple[Floating, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+
+
 class Router(Model):
     name: Name
     interfaces: tuple[RouterInterface, ...] = ()
     routes: tuple[StaticRoute, ...] = ()
     mac: Mac | None = None  # default: from the router's id, the same on every node
+    uplink: Uplink | None = None
 
 
 class DomainSpec(Model):

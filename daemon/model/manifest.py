@@ -181,6 +181,7 @@ def _identity(kind: Kind | None, data: dict[str, Any]) -> Ref | None:
         Kind.TENANT: (name,),
         Kind.NODE: (name,),
         Kind.ADMIN_POLICY: (name,),
+        Kind.EXTERNAL: (name,),
         Kind.DOMAIN: (tenant, name),
         Kind.ENDPOINT: (tenant, domain, name),
     }[kind]

@@ -10,6 +10,7 @@ from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address, Mac, Model, Name
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
+from daemon.model.external import ExternalSpec, NatBlock
 from daemon.model.node import NodeSpec
 from daemon.model.tenant import TenantSpec
 
@@ -19,13 +20,17 @@ class Kind(StrEnum):
     DOMAIN = "domain"
     ENDPOINT = "endpoint"
     NODE = "node"
+    EXTERNAL = "external"
     ADMIN_POLICY = "adminpolicy"
 
 
+#: Kinds that belong to the zone, not to a tenant.
+ZONE_KINDS = frozenset({Kind.NODE, Kind.EXTERNAL})
 #: The parts of a path, by kind.
 PATH_FIELDS = {
     Kind.TENANT: ("name",),
     Kind.NODE: ("name",),
+    Kind.EXTERNAL: ("name",),
     Kind.ADMIN_POLICY: ("name",),
     Kind.DOMAIN: ("tenant", "name"),
     Kind.ENDPOINT: ("tenant", "domain", "name"),
@@ -77,6 +82,12 @@ class Node(Model):
     cordoned: bool = False
 
 
+class External(Model):
+    name: Name
+    spec: ExternalSpec
+    vni: int  # under which edges and gateways exchange its packets
+
+
 class Domain(Model):
     tenant: Name
     name: Name
@@ -85,6 +96,8 @@ class Domain(Model):
     vnis: dict[Name, int]  # by bridge, unique in the zone
     router_ids: dict[Name, int]  # by router, unique in the zone
     balancer_ids: dict[Name, int] = {}  # by load balancer, unique in the zone
+    #: Public ports for source NAT, by router and node.
+    nat_blocks: dict[Name, dict[Name, tuple[NatBlock, ...]]] = {}
 
 
 class Endpoint(Model):
@@ -102,12 +115,13 @@ class AdminPolicy(Model):
     spec: AdminPolicySpec
 
 
-Object = Tenant | Node | Domain | Endpoint | AdminPolicy
-Spec = TenantSpec | NodeSpec | DomainSpec | EndpointSpec | AdminPolicySpec
+Object = Tenant | Node | External | Domain | Endpoint | AdminPolicy
+Spec = TenantSpec | NodeSpec | ExternalSpec | DomainSpec | EndpointSpec | AdminPolicySpec
 
 OBJECT_TYPES: dict[Kind, type[Object]] = {
     Kind.TENANT: Tenant,
     Kind.NODE: Node,
+    Kind.EXTERNAL: External,
     Kind.DOMAIN: Domain,
     Kind.ENDPOINT: Endpoint,
     Kind.ADMIN_POLICY: AdminPolicy,
@@ -115,6 +129,7 @@ OBJECT_TYPES: dict[Kind, type[Object]] = {
 SPEC_TYPES: dict[Kind, type[Spec]] = {
     Kind.TENANT: TenantSpec,
     Kind.NODE: NodeSpec,
+    Kind.EXTERNAL: ExternalSpec,
     Kind.DOMAIN: DomainSpec,
     Kind.ENDPOINT: EndpointSpec,
     Kind.ADMIN_POLICY: AdminPolicySpec,
@@ -128,6 +143,8 @@ def ref_of(item: Object) -> Ref:
             return Ref(kind=Kind.TENANT, name=item.name)
         case Node():
             return Ref(kind=Kind.NODE, name=item.name)
+        case External():
+            return Ref(kind=Kind.EXTERNAL, name=item.name)
         case Domain():
             return Ref(kind=Kind.DOMAIN, tenant=item.tenant, name=item.name)
         case Endpoint():

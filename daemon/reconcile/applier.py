@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from daemon.compiler.order import APPLY_ORDER
-from daemon.compiler.result import Device, Names, Runtime
+from daemon.compiler.result import Device, Names, Outside, Runtime
 from daemon.model.base import Address
 from daemon.model.derive import attach_namespace
 from daemon.model.object import Endpoint, Kind
@@ -60,6 +60,10 @@ class Applier:
         self._opened: dict[str, Want] = {}
         self._wanted: Memory = {}
         self._settled = False
+        self._outside: tuple[Outside, ...] = ()
+        self._attached: dict[str, str] = {}  # devices by external network
+        #: External network and gateway, of those that do not answer. Set from outside.
+        self.down: frozenset[tuple[str, str]] = frozenset()
         self._facts: dict[str, tuple[tuple[object, object, int, int], Facts | None]] = {}
 
     def _forget_kernel(self) -> None:
@@ -86,13 +90,13 @@ class Applier:
             self._underlay = self._host.underlay(own.spec.vtep)
         except HostError as error:
             exceptions.append(_exception(Kind.NODE, self._node, error))
+        exceptions += self._attach(snapshot)
         devices = {path: Device(device.ifindex, device.tap) for path, device in found.items()}
+        lame = {(n, self._node) for n in self._attached.keys() - {o.network for o in self._outside}}
+        runtime = Runtime(self._underlay, self._outside, self.down | lame)
+        moment = datetime.fromtimestamp(self._clock(), UTC)
         compiled, effective, errors = self._keeper.compile(
-            snapshot,
-            self._node,
-            devices,
-            Runtime(self._underlay),
-            datetime.fromtimestamp(self._clock(), UTC),
+            snapshot, self._node, devices, runtime, moment
         )
         for domain, refusal in errors.items():
             reason = HostError(f"{refusal.message}; {refusal.hint}")
@@ -115,6 +119,32 @@ class Applier:
             freed,
             compiled.until,
         )
+
+    def _attach(self, snapshot: Snapshot) -> list[Exceptional]:
+        """Devices on the external networks this node is a gateway of."""
+        self._attached = {
+            name: gateway.device
+            for name, external in snapshot.externals.items()
+            for gateway in external.spec.gateways
+            if gateway.node == self._node
+        }
+        results = self._host.outside(self._attached)
+        found = (one for one in results.values() if isinstance(one, Outside))
+        self._outside = tuple(sorted(found, key=lambda one: one.network))
+        return [
+            _exception(Kind.EXTERNAL, name, result)
+            for name, result in results.items()
+            if isinstance(result, HostError)
+        ]
+
+    @property
+    def outside(self) -> tuple[Outside, ...]:
+        """The devices through which this node is a gateway now."""
+        return self._outside
+
+    def keys(self, table: str) -> tuple[bytes, ...]:
+        """Of the rows of a table as they should be."""
+        return tuple((self._desired or {}).get(table, ()))
 
     def _drop(
         self, found: dict[str, Found], wants: Mapping[str, Want], actual: Tables
@@ -310,6 +340,8 @@ class Applier:
         underlay = heard is None or self._underlay in heard
         if underlay and self._vtep and self._underlay != self._host.check_underlay(self._vtep):
             wrong.append(f"filter of the underlay device with {self._vtep} was gone or not ours")
+        if self._attached and self._host.check_outside(self._attached) != self._outside:
+            wrong.append("a device on an external network came, went, or lost our filter")
         return wrong
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from daemon.compiler.result import Outside
 from daemon.drivers.netns import Inside
 from daemon.model.base import Address
 from daemon.model.endpoint import AttachKind
@@ -97,6 +98,18 @@ class Host(Protocol):
 
     def check_underlay(self, vtep: Address) -> int:
         """Ifindex of the device with the address, if our program is on it; else 0."""
+        ...
+
+    def outside(self, wants: Mapping[str, str]) -> dict[str, Outside | HostError]:
+        """Guard the devices on external networks: `wants` has their names by network.
+
+        One that has lost its carrier is refused, too. Devices that are wanted no
+        more are let go.
+        """
+        ...
+
+    def check_outside(self, wants: Mapping[str, str]) -> tuple[Outside, ...]:
+        """Those of these devices that are up and have our program, by network."""
         ...
 
     def refresh(self, nodes: Mapping[int, Address]) -> set[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from daemon.abi import DROP_SLOT_NODE, DropKey, GcArgs, Index
 from daemon.abi import Path as PathRow
+from daemon.compiler.result import Outside
 from daemon.datapath.loader import Datapath
 from daemon.datapath.maps import ARRAYS
 from daemon.datapath.testrun import run_syscall
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 FROM_ENDPOINT = "plum_from_ep"
 FROM_UNDERLAY = "plum_from_ul"
+FROM_OUTSIDE = "plum_from_ext"
 COLLECT = "plum_flow_gc"
 
 
@@ -46,6 +48,8 @@ class KernelHost:
         self._namespaces = Namespaces(run_dir)
         self._underlay: Underlay | None = None
         self._underlay_outdated = 0  # ifindex, while an older build's program is there
+        self._outside: set[int] | None = None  # ifindexes we guard; None: not looked yet
+        self._outside_outdated: set[int] = set()
         self._older = datapath.older  # ids of programs of builds that still may run
         self._merged: tuple[int, Address] | None = None
 
@@ -145,6 +149,8 @@ class KernelHost:
             program = self._datapath.programs[FROM_UNDERLAY]
             self._filters.attach({self._underlay_outdated: program.fd}, FROM_UNDERLAY)
             self._underlay_outdated = 0
+        self._guard_outside(self._outside_outdated)
+        self._outside_outdated = set()
         carry.state(counters=False)  # flows of the moment between
 
     def open(self, pairs: Iterable[tuple[Want, Found]]) -> dict[str, HostError]:
@@ -244,6 +250,48 @@ class KernelHost:
             return 0
         ours, _ = self._guarded([found.index], FROM_UNDERLAY)
         return found.index if ours else 0
+
+    # External networks
+
+    def outside(self, wants: Mapping[str, str]) -> dict[str, Outside | HostError]:
+        if not wants and self._outside == set():
+            return {}
+        links = {network: self._links.find(device) for network, device in wants.items()}
+        there = {link.index for link in links.values() if link is not None}
+        if self._outside is None:  # what another plumd of this node has left
+            every = [link.index for link in self._links.list()]
+            ours, older = self._guarded(every, FROM_OUTSIDE)
+            self._outside = ours | older
+        ours, older = self._guarded(sorted(there), FROM_OUTSIDE)
+        self._outside_outdated = older
+        self._guard_outside(there - ours - older)
+        self._filters.detach(*(self._outside - there))
+        self._outside = there
+        found: dict[str, Outside | HostError] = {}
+        for network, link in links.items():
+            if link is None:
+                reason = f"device {wants[network]} is not there yet"
+                found[network] = HostError(reason, State.PENDING)
+            elif not (link.up and link.running):
+                reason = f"device {link.name} is down or has no carrier"
+                found[network] = HostError(reason, State.PENDING)
+            else:
+                found[network] = Outside(network, link.index, link.mac)
+        return found
+
+    def _guard_outside(self, indexes: Collection[int]) -> None:
+        fd = self._datapath.programs[FROM_OUTSIDE].fd
+        self._filters.attach(dict.fromkeys(indexes, fd), FROM_OUTSIDE)
+
+    def check_outside(self, wants: Mapping[str, str]) -> tuple[Outside, ...]:
+        links = {network: self._links.find(device) for network, device in wants.items()}
+        good = {n: link for n, link in links.items() if link and link.up and link.running}
+        ours, _ = self._guarded([link.index for link in good.values()], FROM_OUTSIDE)
+        return tuple(
+            Outside(network, link.index, link.mac)
+            for network, link in sorted(good.items())
+            if link.index in ours
+        )
 
     def refresh(self, nodes: Mapping[int, Address]) -> set[int]:
         hops = NextHops(self._netlink).resolve(nodes.values())

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from daemon.compiler.result import Names
+from daemon.abi import ClaimKey
+from daemon.compiler.result import Names, Outside
+from daemon.compiler.wide import narrow
 from daemon.model.base import Address
 from daemon.model.object import Kind
 from daemon.model.snapshot import Snapshot
@@ -121,11 +123,31 @@ class Reconciler:
         something is gone. Our own changes are heard as well."""
         now = asyncio.get_running_loop().time()
         self._stirred.add(ifindex)
-        if urgent:
+        if urgent or any(ifindex == one.ifindex for one in self._applier.outside):
             self._look_at = min(self._look_at, max(now, self._looked_at + self._pace.hurry))
         if self._retry_at is not None:  # perhaps what was missing has come
             self._retry_at = min(self._retry_at, now + self._pace.hurry)
         self._wake.set()
+
+    @property
+    def outside(self) -> tuple[Outside, ...]:
+        """The devices through which this node is a gateway now."""
+        return self._applier.outside
+
+    def claims(self) -> dict[int, frozenset[Address]]:
+        """Public addresses this node answers for outside, by the network's VNI."""
+        found: dict[int, set[Address]] = {}
+        for key in map(ClaimKey.unpack, self._applier.keys("plum_claim")):
+            found.setdefault(key.vni, set()).add(narrow(key.addr))
+        return {vni: frozenset(addresses) for vni, addresses in found.items()}
+
+    def gateways_down(self, down: frozenset[tuple[str, str]]) -> None:
+        """Gateways that do not answer, each with its external network: not used until
+        they do."""
+        if down != self._applier.down:
+            self._applier.down = down
+            self._due = True
+            self._wake.set()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,18 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.model.object import AdminPolicy, Domain, Endpoint, Kind, Object, Ref, Tenant, ref_of
+from daemon.model.object import (
+    AdminPolicy,
+    Domain,
+    Endpoint,
+    External,
+    Kind,
+    Node,
+    Object,
+    Ref,
+    Tenant,
+    ref_of,
+)
 from daemon.zone.keys import ROOT
 
 STATUS = f"{ROOT}status/"
@@ -89,7 +100,9 @@ def concerned_nodes(item: Object, endpoints: Iterable[Endpoint]) -> list[str]:
             return sorted(
                 {e.spec.node for e in endpoints if chosen.takes(f"{e.tenant}/{e.spec.domain}")}
             )
-        case _:
+        case External():
+            return sorted(gateway.node for gateway in item.spec.gateways)
+        case Node():
             return [item.name]
 
 

@@ -45,6 +45,14 @@ async def _open_etcd(url: str, parts: SplitResult) -> Store:
     return await EtcdStore.open(endpoints, None)
 
 
+def relies_on_zone(url: str) -> bool:
+    """Whether it is an etcd elsewhere whose URL names no files: nodes show it the certificates
+    that the zone's authority gave them."""
+    parts = urlsplit(url)
+    elsewhere = not all(map(_is_loopback, parts.netloc.split(",")))
+    return parts.scheme == "etcd" and not parts.query and elsewhere
+
+
 def _has_port(endpoint: str) -> bool:
     host, _, port = endpoint.rpartition(":")
     return bool(host) and port.isdigit()

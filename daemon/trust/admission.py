@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
@@ -12,12 +13,13 @@ from daemon.model.base import Address
 from daemon.model.manifest import read_manifests
 from daemon.model.object import spec_document
 from daemon.store.interface import Compare, Delete, Put, Store
-from daemon.trust.authority import NODE_LIFE_S, Authority
+from daemon.trust.authority import NODE_LIFE_S
 from daemon.trust.certificate import named, read_request
 from daemon.trust.credentials import Member
 from daemon.trust.errors import TrustError
 from daemon.trust.invitation import JoinRecord, join_key, redeem
 from daemon.trust.records import CertificateRecord, certificate_key
+from daemon.trust.succession import office, read_succession
 from daemon.zone.errors import CONFLICT, ZoneError
 from daemon.zone.plan import make_plan
 from daemon.zone.revision import Verb
@@ -44,13 +46,15 @@ async def admit(
     Raises TrustError for a token or request that is not good, ZoneError for a name or
     address that is taken.
     """
-    store, authority = member.store, signing(member)
+    store, signer = member.store, await office(member)
     record, _ = await redeem(store, asked.id, asked.secret, now)
     key = checked_key(asked.request, member.zone_id, record.node)
-    certificate = authority.issue(key, member.zone_id, record.node, now, life_s)
+    certificate = signer.authority.issue(key, member.zone_id, record.node, now, life_s)
 
     async def prepare(state: ZoneState) -> Work:
         record, revision = await redeem(store, asked.id, asked.secret, now)
+        if (await read_succession(store)).compare != signer.compare:
+            raise TrustError("the zone's authority was changed at this moment", "join again")
         known = await store.get(certificate_key(record.node))
         if known is not None and not record.again:
             hint = "take another name, or make the token with --again"
@@ -64,10 +68,11 @@ async def admit(
             problems=parsed.problems,
             broken=parsed.broken,
         )
-        written = CertificateRecord.of(certificate)
+        written = CertificateRecord.of(certificate, signer.authority.certificate, signer.trusts)
         compares = (
             Compare(join_key(asked.id), revision),
             Compare(certificate_key(record.node), known.mod_revision if known else 0),
+            signer.compare,
         )
         writes = (
             Delete(join_key(asked.id)),
@@ -113,9 +118,13 @@ async def renew(
     """The next certificate of a node. `shown`: fingerprint of the one it asks with, which is
     accepted as well until `confirm`. Raises TrustError."""
     key = checked_key(request, member.zone_id, node)
-    certificate = signing(member).issue(key, member.zone_id, node, now, life_s)
-    record = CertificateRecord.of(certificate, previous=shown)
-    await _replace(member.store, node, shown, record)
+    signer = await office(member)
+    certificate = signer.authority.issue(key, member.zone_id, node, now, life_s)
+
+    def issued(known: CertificateRecord) -> CertificateRecord:
+        return CertificateRecord.of(certificate, signer.authority.certificate, known.trusts, shown)
+
+    await _replace(member.store, node, shown, issued, signer.compare)
     return certificate
 
 
@@ -126,27 +135,25 @@ async def confirm(store: Store, node: str, shown: str) -> None:
     if record is None or record.fingerprint != shown:
         raise TrustError(f"this is not the newest certificate of {node}", "renew it first")
     if record.previous:
-        await _replace(store, node, shown, record.model_copy(update={"previous": ""}))
+        await _replace(store, node, shown, lambda now: now.model_copy(update={"previous": ""}))
 
 
-async def _replace(store: Store, node: str, shown: str, record: CertificateRecord) -> None:
+async def _replace(
+    store: Store,
+    node: str,
+    shown: str,
+    change: Callable[[CertificateRecord], CertificateRecord],
+    *compares: Compare,
+) -> None:
     item = await store.get(certificate_key(node))
     known = CertificateRecord.model_validate_json(item.value) if item else None
     if item is None or known is None or not known.accepts(shown):
         message = f"{node} may not renew with this certificate: it is not the zone's for it"
         raise TrustError(message, "join it again: plumctl node token NAME --again")
-    put = Put(item.key, record.model_dump_json().encode())
-    done = await store.commit([Compare(item.key, item.mod_revision)], [put])
+    put = Put(item.key, change(known).model_dump_json().encode())
+    done = await store.commit([Compare(item.key, item.mod_revision), *compares], [put])
     if not done.succeeded:
         raise TrustError(f"the certificate of {node} changed meanwhile", "try again")
-
-
-def signing(member: Member) -> Authority:
-    authority = member.credentials.trust.authority
-    if authority is None:
-        message = f"{member.node} does not have the authority's key (yet)"
-        raise TrustError(message, "ask another director: plumctl zone show")
-    return authority
 
 
 def checked_key(request: str, zone_id: str, node: str) -> ec.EllipticCurvePublicKey:

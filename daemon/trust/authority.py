@@ -74,6 +74,24 @@ class Authority:
         )
         return builder.sign(self.key, hashes.SHA256())
 
+    def endorse(self, newer: x509.Certificate, now: float) -> x509.Certificate:
+        """Our word for another authority: its name and key in a certificate of ours.
+
+        RFC 4210, 4.4 calls it NewWithOld. For `vouched`; TLS never sees it.
+        """
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        key = newer.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)  # `create` makes no others
+        end = newer.not_valid_after_utc.timestamp()
+        builder = (
+            _builder(self.certificate.subject, newer.subject, key, now, end)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(_key_id(key), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        return builder.sign(self.key, hashes.SHA256())
+
 
 def renew_at(certificate: x509.Certificate) -> float:
     """Unix time when two thirds of its life are over."""

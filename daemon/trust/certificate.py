@@ -23,6 +23,7 @@ PrivateKey = ec.EllipticCurvePrivateKey
 
 NODE_URI = re.compile(r"plum://([0-9a-f-]{36})/node/([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)")
 _PEM_END = b"-----END CERTIFICATE-----"
+_KEY_END = b"-----END PRIVATE KEY-----"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -35,6 +36,12 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),  # what plumd reads without a person, others could too
     )
+
+
+def read_keys(pem: bytes) -> tuple[ec.EllipticCurvePrivateKey, ...]:
+    """All of a PEM text, at least one. Raises TrustError."""
+    blocks = [part + _KEY_END for part in pem.split(_KEY_END)[:-1]]
+    return tuple(map(read_key, blocks or [pem]))
 
 
 def read_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
@@ -134,7 +141,7 @@ def check(
     TLS checks the same; this is for certificates that come as text, and says why. Raises
     TrustError.
     """
-    if not any(_signed_by(certificate, authority) for authority in authorities):
+    if not any(signed_by(certificate, authority) for authority in authorities):
         raise TrustError(
             "the certificate is not signed by this zone's authority",
             "it is another zone's: join this one (plumctl node token, plumctl node join)",
@@ -156,7 +163,33 @@ def check(
     return node
 
 
-def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def vouched(
+    wanted: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
+    link: x509.Certificate | None,
+) -> tuple[x509.Certificate, ...]:
+    """Those of `wanted` that are trusted, or that `link` vouches for: a certificate of the
+    same authority, made with the key of one that is trusted."""
+    known = tuple(item for item in wanted if item in trusted)
+    if link is None or not _is_authority(link):  # a node has a certificate for its key as well
+        return known
+    if not any(signed_by(link, authority) for authority in trusted):
+        return known
+    told = (link.subject, link.public_key())
+    return tuple(
+        item for item in wanted if item in known or (item.subject, item.public_key()) == told
+    )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return found.ca
+
+
+def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):

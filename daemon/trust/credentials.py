@@ -61,6 +61,11 @@ class Member:
         return self.credentials.trust.membership.vtep
 
     @property
+    def size(self) -> int:
+        """How many nodes the zone has, as last seen."""
+        return len(self._nodes())
+
+    @property
     def is_director(self) -> bool:
         return self.node in self.directors()
 

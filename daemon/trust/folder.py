@@ -4,7 +4,7 @@
     ca.pem      the zone's authority; while it is being changed, the old one and the new one
     node.pem    this node's certificate, the authority's after it
     node.key    its private key, which never leaves this machine
-    ca.key      the authority's private key, on directors only
+    ca.key      the authority's private key, on directors only; while it is being changed, both
 
 Every file is replaced whole. Key and certificate are two files and so two replacements:
 `repair` completes the second when a crash came between.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -24,7 +25,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from daemon.model.base import Address, Name
 from daemon.trust.authority import Authority
-from daemon.trust.certificate import key_pem, pem_of, read_certificates, read_key
+from daemon.trust.certificate import (
+    key_pem,
+    pem_of,
+    read_certificates,
+    read_key,
+    read_keys,
+    signed_by,
+)
 from daemon.trust.errors import TrustError
 
 DIRECTORY_MODE = 0o700
@@ -52,7 +60,21 @@ class Trust:
     authorities: tuple[x509.Certificate, ...]  # of the zone; the one that signs is the last
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
-    authority: Authority | None  # on directors
+    authority: Authority | None  # the one that signs, on directors
+    others: tuple[Authority, ...] = ()  # further ones whose keys are here
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        """The authority that signed this node's certificate. Raises TrustError."""
+        for authority in self.authorities:
+            if signed_by(self.certificate, authority):
+                return authority
+        raise TrustError("no authority of the zone signed this node's certificate", _REJOIN)
+
+    @property
+    def held(self) -> tuple[Authority, ...]:
+        """All authorities whose keys are here."""
+        return (*self.others, self.authority) if self.authority else self.others
 
     @property
     def node(self) -> str:
@@ -88,10 +110,10 @@ class TrustFolder:
         key = self._key(self.key)
         if key.public_key() != certificate.public_key():
             raise TrustError(f"{self.key} does not belong to {self.certificate}", _REJOIN)
-        authority = None
-        if self.ca_key.exists():
-            authority = Authority(self._key(self.ca_key), authorities[-1])
-        return Trust(membership, authorities, certificate, key, authority)
+        held = self.held(authorities)
+        authority = next((item for item in held if item.certificate == authorities[-1]), None)
+        others = tuple(item for item in held if item is not authority)
+        return Trust(membership, authorities, certificate, key, authority, others)
 
     def write(self, trust: Trust) -> None:
         """A new folder, whole from the moment it has its name. Raises TrustError."""
@@ -123,7 +145,7 @@ class TrustFolder:
         return TrustFolder(self.path.with_name(self.path.name + ".new"))
 
     def fill(self, trust: Trust) -> None:
-        self.replace_authorities(trust.authorities, trust.authority)
+        self.replace_authorities(trust.authorities, trust.held)
         self.replace_certificate(trust.key, trust.certificate, trust.authorities[-1])
         self.replace_membership(trust.membership)
 
@@ -131,11 +153,20 @@ class TrustFolder:
         _replace(self.zone, membership.model_dump_json(indent=1).encode() + b"\n")
 
     def replace_authorities(
-        self, authorities: tuple[x509.Certificate, ...], authority: Authority | None
+        self, authorities: Sequence[x509.Certificate], held: Sequence[Authority]
     ) -> None:
-        if authority is not None:
-            _replace(self.ca_key, key_pem(authority.key))
+        """Keys that come are there before their certificates, keys that go, go after them: a
+        crash in between leaves a key too many, never one too few."""
+        keep = b"".join(key_pem(item.key) for item in held)
+        before = self.ca_key.read_bytes() if self.ca_key.exists() else b""
+        if keep:
+            _replace(self.ca_key, keep + before)
         _replace(self.ca, pem_of(*authorities))
+        if keep and before:
+            _replace(self.ca_key, keep)
+
+    def drop_authority_keys(self) -> None:
+        self.ca_key.unlink(missing_ok=True)
 
     def replace_certificate(
         self,
@@ -165,6 +196,19 @@ class TrustFolder:
             os.replace(draft, self.certificate)
             _sync(self.path)
 
+    def held(self, authorities: Sequence[x509.Certificate]) -> tuple[Authority, ...]:
+        """Those whose keys are here. Raises TrustError when keys are, but none of these."""
+        if not self.ca_key.exists():
+            return ()
+        try:
+            keys = read_keys(self._bytes(self.ca_key))
+        except TrustError as error:
+            raise TrustError(f"{self.ca_key}: {error.message}", _REJOIN) from error
+        held = paired(keys, authorities)
+        if not held:
+            raise TrustError(f"{self.ca_key} does not belong to {self.ca}", _REJOIN)
+        return held
+
     def _check_mode(self) -> None:
         status = self.path.stat()
         if status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid()):
@@ -190,6 +234,18 @@ class TrustFolder:
             return read_key(self._bytes(path))
         except TrustError as error:
             raise TrustError(f"{path}: {error.message}", _REJOIN) from error
+
+
+def paired(
+    keys: Sequence[ec.EllipticCurvePrivateKey], authorities: Sequence[x509.Certificate]
+) -> tuple[Authority, ...]:
+    """Authorities with their keys, without those that have none."""
+    return tuple(
+        Authority(key, authority)
+        for authority in authorities
+        for key in keys
+        if key.public_key() == authority.public_key()
+    )
 
 
 def _draft(path: Path) -> Path:

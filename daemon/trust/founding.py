@@ -10,7 +10,7 @@ from daemon.model.manifest import read_manifests
 from daemon.model.object import spec_document
 from daemon.store.interface import Compare, Put, Store
 from daemon.trust.authority import Authority
-from daemon.trust.certificate import new_key
+from daemon.trust.certificate import fingerprint, new_key
 from daemon.trust.errors import TrustError
 from daemon.trust.folder import Membership, Trust, TrustFolder
 from daemon.trust.records import (
@@ -59,7 +59,8 @@ async def found(
     trust = _new(url, node, vtep, now)
     folder.prepare(trust)
     identity = Identity(id=trust.zone_id, created=datetime.fromtimestamp(now, UTC).isoformat())
-    certificate = CertificateRecord.of(trust.certificate)
+    authority = trust.authorities[-1]
+    certificate = CertificateRecord.of(trust.certificate, authority, (fingerprint(authority),))
 
     async def prepare(state: ZoneState) -> Work:
         existing = state.snapshot.nodes.get(node)

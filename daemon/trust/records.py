@@ -13,13 +13,13 @@ from daemon.zone.keys import CERTIFICATES, IDENTITY
 FORMAT = 1
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """A record of a newer plumd may say more."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Identity(_Record):
+class Identity(Record):
     """Value of /plum/identity."""
 
     id: str
@@ -27,7 +27,7 @@ class Identity(_Record):
     format: int = FORMAT
 
 
-class CertificateRecord(_Record):
+class CertificateRecord(Record):
     """Value of /plum/cert/NODE: the one identity accepted for the node.
 
     While a node changes its certificate the one before is accepted too, until the node has
@@ -38,14 +38,26 @@ class CertificateRecord(_Record):
     fingerprint: str  # SHA-256 of the certificate
     not_after: str  # RFC 3339
     previous: str = ""  # fingerprint
+    #: Of the authority that signed it, and of all that the node trusts, as it said last. Empty:
+    #: an older plumd, which said nothing.
+    authority: str = ""
+    trusts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, certificate: x509.Certificate, previous: str = "") -> CertificateRecord:
+    def of(
+        cls,
+        certificate: x509.Certificate,
+        authority: x509.Certificate,
+        trusts: tuple[str, ...],
+        previous: str = "",
+    ) -> CertificateRecord:
         return cls(
             serial=f"{certificate.serial_number:x}",
             fingerprint=fingerprint(certificate),
             not_after=certificate.not_valid_after_utc.isoformat(),
             previous=previous,
+            authority=fingerprint(authority),
+            trusts=trusts,
         )
 
     def accepts(self, shown: str) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from daemon.model.object import AdminPolicy, Domain, Kind, Node, Object, Ref, Tenant
+from daemon.model.object import AdminPolicy, Domain, External, Kind, Node, Object, Ref, Tenant
 from daemon.model.snapshot import Snapshot
 from daemon.zone.allocate_endpoint import EndpointAllocator
+from daemon.zone.allocate_nat import NatAllocator
 from daemon.zone.check_zone import MAX_NODES
 from daemon.zone.counters import FIRST_VNI, LAST_VNI, Numbers
 from daemon.zone.edit import Edit
@@ -25,20 +26,25 @@ def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
     """The zone after the edit. What does not fit is added to `problems`."""
     current = edit.current
     tenants = [Tenant(name=p, spec=edit.tenants[p]) for p in edit.written_paths(Kind.TENANT)]
-    domains = _allocate_domains(edit, numbers, problems)
+    vnis = _vnis_in_use(edit)
+    domains = _allocate_domains(edit, numbers, vnis, problems)
+    externals = _allocate_externals(edit, numbers, vnis, problems)
     endpoints = EndpointAllocator(edit, numbers, problems).allocate()
     gone: dict[Kind, list[str]] = {kind: [] for kind in Kind}
     for ref in edit.removed:
         gone[ref.kind].append(ref.path)
     named = {tenant.name: tenant for tenant in tenants}
+    after = _merge(current.domains, domains, edit.domains, gone[Kind.DOMAIN])
+    after |= NatAllocator(edit, after, numbers, problems).allocate()
     written = edit.written_paths(Kind.ADMIN_POLICY)
     policies = {p: AdminPolicy(name=p, spec=edit.admin_policies[p]) for p in written}
     return Snapshot(
         current.revision,
         _merge(current.tenants, named, edit.tenants, gone[Kind.TENANT]),
         _merge(current.nodes, _allocate_nodes(edit), edit.nodes, gone[Kind.NODE]),
-        _merge(current.domains, domains, edit.domains, gone[Kind.DOMAIN]),
+        after,
         _merge(current.endpoints, endpoints, edit.endpoints, gone[Kind.ENDPOINT]),
+        _merge(current.externals, externals, edit.externals, gone[Kind.EXTERNAL]),
         _merge(current.admin_policies, policies, edit.admin_policies, gone[Kind.ADMIN_POLICY]),
     )
 
@@ -76,9 +82,36 @@ def _allocate_nodes(edit: Edit) -> dict[str, Node]:
     return made
 
 
-def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[str, Domain]:
+def _vnis_in_use(edit: Edit) -> set[int]:
+    domains = [d for path, d in edit.current.domains.items() if path in edit.domains]
+    externals = [e for path, e in edit.current.externals.items() if path in edit.externals]
+    bridges = {vni for domain in domains for vni in domain.vnis.values()}
+    return bridges | {external.vni for external in externals}
+
+
+def _allocate_externals(
+    edit: Edit, numbers: Numbers, vnis: set[int], problems: Problems
+) -> dict[str, External]:
+    made: dict[str, External] = {}
+    for path in edit.written_paths(Kind.EXTERNAL):
+        before = edit.current.externals.get(path)
+        wish = edit.prefer.get(Ref(kind=Kind.EXTERNAL, name=path))
+        vni: int | None = before.vni if before else None
+        if vni is None and isinstance(wish, External) and wish.vni not in vnis:
+            vni = wish.vni
+        vni = vni or numbers.next_vni(vnis)
+        if vni is None:
+            problems.add(f"external {path}", "all VNIs of the zone are in use")
+            continue
+        vnis.add(vni)
+        made[path] = External(name=path, spec=edit.externals[path], vni=vni)
+    return made
+
+
+def _allocate_domains(
+    edit: Edit, numbers: Numbers, vnis: set[int], problems: Problems
+) -> dict[str, Domain]:
     staying = [d for path, d in edit.current.domains.items() if path in edit.domains]
-    vnis = {vni for domain in staying for vni in domain.vnis.values()}
     router_ids = {number for domain in staying for number in domain.router_ids.values()}
     balancer_ids = {number for domain in staying for number in domain.balancer_ids.values()}
     made: dict[str, Domain] = {}
@@ -118,6 +151,7 @@ def _allocate_domains(edit: Edit, numbers: Numbers, problems: Problems) -> dict[
             vnis=domain_vnis,
             router_ids=domain_routers,
             balancer_ids=domain_balancers,
+            nat_blocks=before.nat_blocks if before else {},
         )
     return made
 

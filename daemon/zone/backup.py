@@ -20,15 +20,14 @@ from daemon.model.object import OBJECT_TYPES, Kind
 from daemon.store.interface import Compare, Delete, Item, Put, Store
 from daemon.zone.counters import Counters
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import CERTIFICATES, IDENTITY, RESTORE, ROOT, ZONE, split_key
+from daemon.zone.keys import AUTHORITY, CERTIFICATES, IDENTITY, RESTORE, ROOT, ZONE, split_key
 from daemon.zone.restoring import Mark, refusal
 
 #: Kept out of backups: what nodes say of themselves and renew, elections, and invitations
 #: to join, which are single-use and would be usable twice.
-VOLATILE = tuple(
-    f"{ROOT}{name}"
-    for name in ("status/", "alive/", "leader/", "liveness/", "mesh/", "join/", "restore")
-)
+_NAMES = ("status/", "alive/", "leader/", "liveness/", "mesh/", "join/", "restore")
+#: An older authority than the nodes have in their trust folders would lock all of them out.
+VOLATILE = (AUTHORITY, *(f"{ROOT}{name}" for name in _NAMES))
 #: A node that has a certificate now keeps it: it may have been renewed since the backup, and
 #: the node would be locked out.
 NODES = f"{ROOT}{Kind.NODE}/"

@@ -29,8 +29,8 @@ def check_removed(edit: Edit, problems: Problems) -> None:
                 _still_has(ref, "endpoint", held, problems)
             case Kind.NODE:
                 _still_has(ref, "endpoint", edit.endpoints_by_node.get(ref.name, []), problems)
-            case Kind.ENDPOINT | Kind.ADMIN_POLICY:
-                pass  # nothing refers to it
+            case _:
+                pass  # see check_external
 
 
 def _still_has(ref: Ref, noun: str, paths: list[str], problems: Problems) -> None:

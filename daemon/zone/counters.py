@@ -19,6 +19,7 @@ class Counters(Model):
     router: int = 0
     balancer: int = 0
     vni: int = FIRST_VNI - 1
+    nat_block: int = 0  # place of the last one in its pool
 
 
 class Numbers:
@@ -31,6 +32,7 @@ class Numbers:
         self.router = start.router
         self.balancer = start.balancer
         self.vni = start.vni
+        self.nat_block = start.nat_block
 
     def next_domain(self) -> int:
         self.domain += 1
@@ -64,4 +66,5 @@ class Numbers:
             router=self.router,
             balancer=self.balancer,
             vni=self.vni,
+            nat_block=self.nat_block,
         )

@@ -11,6 +11,7 @@ from typing import Any
 from daemon.model.admin import AdminPolicySpec
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
+from daemon.model.external import ExternalSpec
 from daemon.model.manifest import Manifest
 from daemon.model.node import NodeSpec
 from daemon.model.object import Kind, Object, Ref
@@ -28,6 +29,7 @@ class Edit:
     nodes: Mapping[str, NodeSpec]
     domains: Mapping[str, DomainSpec]
     endpoints: Mapping[str, EndpointSpec]
+    externals: Mapping[str, ExternalSpec]
     admin_policies: Mapping[str, AdminPolicySpec] = field(default_factory=dict)
     written: tuple[Ref, ...] = ()  # given by manifests, in their order
     removed: tuple[Ref, ...] = ()
@@ -92,6 +94,7 @@ def make_edit(
     tenants = {path: item.spec for path, item in current.tenants.items()}
     nodes = {path: item.spec for path, item in current.nodes.items()}
     domains = {path: item.spec for path, item in current.domains.items()}
+    externals = {path: item.spec for path, item in current.externals.items()}
     endpoints = dict(index_of(current.endpoints).specs)
     removed = tuple(dict.fromkeys(removed))
     admin_policies = {path: item.spec for path, item in current.admin_policies.items()}
@@ -100,6 +103,7 @@ def make_edit(
         Kind.NODE: nodes,
         Kind.DOMAIN: domains,
         Kind.ENDPOINT: endpoints,
+        Kind.EXTERNAL: externals,
         Kind.ADMIN_POLICY: admin_policies,
     }
     for ref in removed:
@@ -117,6 +121,8 @@ def make_edit(
                 endpoints[path] = endpoint
             case AdminPolicySpec() as policy:
                 admin_policies[path] = policy
+            case ExternalSpec() as external:
+                externals[path] = external
     written = tuple(manifest.ref for manifest in manifests)
     return Edit(
         current,
@@ -124,6 +130,7 @@ def make_edit(
         nodes,
         domains,
         endpoints,
+        externals,
         admin_policies,
         written,
         removed,

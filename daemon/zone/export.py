@@ -6,13 +6,20 @@ from typing import Any
 
 from daemon.model.mac import router_mac
 from daemon.model.manifest import Manifest, manifest_of
-from daemon.model.object import Domain, Endpoint, Kind, Object, Ref, ref_of
+from daemon.model.object import ZONE_KINDS, Domain, Endpoint, Kind, Object, Ref, ref_of
 from daemon.model.snapshot import Snapshot
 from daemon.model.yaml_text import to_yaml
 from daemon.zone.read import table_of
 
 #: Referred-to before referring, as a person would read them.
-ORDER = (Kind.NODE, Kind.TENANT, Kind.DOMAIN, Kind.ENDPOINT, Kind.ADMIN_POLICY)
+ORDER = (
+    Kind.NODE,
+    Kind.EXTERNAL,
+    Kind.TENANT,
+    Kind.DOMAIN,
+    Kind.ENDPOINT,
+    Kind.ADMIN_POLICY,
+)
 
 
 def export(
@@ -46,8 +53,7 @@ def _is_wanted(ref: Ref, tenant: str | None, domain: str | None) -> bool:
             ref.path == domain or ref.path.startswith(f"{domain}/")
         )
     if tenant is not None:
-        own = ref.name if ref.kind is Kind.TENANT else ref.tenant
-        return tenant == own
+        return ref.kind not in ZONE_KINDS and tenant == (ref.tenant or ref.name)
     return True
 
 

@@ -19,6 +19,9 @@ LIVENESS = f"{ROOT}liveness/"
 ZONE = f"{ROOT}alloc/zone"
 #: Which zone this is.
 IDENTITY = f"{ROOT}identity"
+#: Which authorities sign and are trusted, and how far a change of them is. Not there: the one
+#: that the zone was made with. It goes with the nodes' trust folders, so no backup has it.
+AUTHORITY = f"{ROOT}authority"
 #: `cert/N`: the one certificate that is accepted for node N.
 CERTIFICATES = f"{ROOT}cert/"
 #: `join/ID`: invitations of nodes.

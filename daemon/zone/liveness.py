@@ -1,7 +1,8 @@
 """Which nodes live, from two witnesses: their leases and the mesh of the datapath.
 
 The lease says that plumd runs and reaches the store; the mesh, as the others measured
-it, that the node forwards. Only both together are death.
+it, that the node forwards. Only both together are death. Nothing is asked while nothing
+changes: the store sends what does.
 """
 
 from __future__ import annotations
@@ -9,22 +10,32 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.model.object import Kind
-from daemon.store.interface import Compare, Delete, Put, Store, StoreError
+from daemon.store.interface import (
+    Batch,
+    CompactedError,
+    Compare,
+    Delete,
+    Put,
+    Store,
+    StoreError,
+)
 from daemon.zone.keys import ALIVE, LIVENESS, MESH, ROOT, liveness_key
 
-LOOK_S = 1.0
 #: A worse state must last so long, a better one so long, before it is believed.
 WORSE_S = 3.0
 BETTER_S = 5.0
 NODES = f"{ROOT}{Kind.NODE}/"
+PREFIXES = (NODES, ALIVE, MESH)
 
 
 class Life(StrEnum):
@@ -50,6 +61,20 @@ class Witnesses:
     nodes: frozenset[str]
     leased: frozenset[str]
     unreachable: Mapping[str, frozenset[str]]  # by who says so
+
+    def after(self, batch: Batch) -> Witnesses:
+        """What is known after one batch of a watch of all three."""
+        nodes, leased, unreachable = set(self.nodes), set(self.leased), dict(self.unreachable)
+        for change in batch.changes:
+            if change.key.startswith(MESH):
+                node = change.key.removeprefix(MESH)
+                unreachable.pop(node, None)
+                if change.item is not None:
+                    unreachable[node] = _said(change.item.value)
+                continue
+            prefix, names = (NODES, nodes) if change.key.startswith(NODES) else (ALIVE, leased)
+            (names.add if change.item else names.discard)(change.key.removeprefix(prefix))
+        return Witnesses(frozenset(nodes), frozenset(leased), unreachable)
 
 
 def judge(node: str, seen: Witnesses) -> tuple[Life, str]:
@@ -96,19 +121,30 @@ class Bench:
                 del self._leaning[node]
         for node in self.known.keys() - seen.nodes:
             del self.known[node]
+        for node in self._leaning.keys() - seen.nodes:
+            del self._leaning[node]
         return changed
 
+    def due(self) -> float | None:
+        """When to look again even if nothing changes; None: never."""
+        lasts_s = {Life.ALIVE: BETTER_S}
+        ends = [at + lasts_s.get(state, WORSE_S) for state, _, at in self._leaning.values()]
+        return min(ends, default=None)
 
-async def read_witnesses(store: Store) -> Witnesses:
-    nodes, leased, mesh = [await store.list(prefix) for prefix in (NODES, ALIVE, MESH)]
-    return Witnesses(
+
+async def read_witnesses(store: Store) -> tuple[Witnesses, int]:
+    """And the revision to watch from: of the listing that is oldest."""
+    nodes, leased, mesh = [await store.list(prefix) for prefix in PREFIXES]
+    seen = Witnesses(
         frozenset(item.key.removeprefix(NODES) for item in nodes.items),
         frozenset(item.key.removeprefix(ALIVE) for item in leased.items),
-        {
-            item.key.removeprefix(MESH): frozenset(json.loads(item.value)["unreachable"])
-            for item in mesh.items
-        },
+        {item.key.removeprefix(MESH): _said(item.value) for item in mesh.items},
     )
+    return seen, min(nodes.revision, leased.revision, mesh.revision)
+
+
+def _said(value: bytes) -> frozenset[str]:
+    return frozenset(json.loads(value)["unreachable"])
 
 
 async def read_liveness(store: Store) -> dict[str, Liveness]:
@@ -124,14 +160,41 @@ async def watch_over(store: Store, fence: Compare) -> None:
     """The job of the leader of `liveness`: until its fence no longer holds."""
     bench = Bench(await read_liveness(store))
     while True:
-        seen = await read_witnesses(store)
-        gone = bench.known.keys() - seen.nodes
-        changed = bench.look(seen, time.monotonic(), time.time())
-        writes: list[Put | Delete] = [Delete(liveness_key(node)) for node in sorted(gone)]
-        writes += [
-            Put(liveness_key(node), life.model_dump_json().encode())
-            for node, life in changed.items()
-        ]
-        if writes and not (await store.commit([fence], writes)).succeeded:
-            raise StoreError("another node leads")
-        await asyncio.sleep(LOOK_S)
+        try:
+            await _follow(store, fence, bench)
+        except CompactedError:
+            continue  # that history is gone: list again
+
+
+async def _follow(store: Store, fence: Compare, bench: Bench) -> None:
+    seen, revision = await read_witnesses(store)
+    watch = cast(AsyncGenerator[Batch, None], store.watch(PREFIXES, revision))
+    async with aclosing(watch) as batches:
+        coming = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                await _record(store, fence, bench, seen)
+                due = bench.due()
+                wait_s = None if due is None else max(0.0, due - time.monotonic())
+                if not (await asyncio.wait([coming], timeout=wait_s))[0]:
+                    continue
+                try:
+                    seen = seen.after(coming.result())
+                except StopAsyncIteration:
+                    raise StoreError("the watch ended") from None
+                coming = asyncio.ensure_future(anext(batches))
+        finally:
+            coming.cancel()
+            await asyncio.wait([coming])
+
+
+async def _record(store: Store, fence: Compare, bench: Bench, seen: Witnesses) -> None:
+    """Write down what is believed from now on. Raises StoreError when another one leads."""
+    gone = bench.known.keys() - seen.nodes
+    changed = bench.look(seen, time.monotonic(), time.time())
+    writes: list[Put | Delete] = [Delete(liveness_key(node)) for node in sorted(gone)]
+    writes += [
+        Put(liveness_key(node), life.model_dump_json().encode()) for node, life in changed.items()
+    ]
+    if writes and not (await store.commit([fence], writes)).succeeded:
+        raise StoreError("another node leads")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.zone import backup
 from daemon.zone.errors import CONFLICT, ZoneError
-from daemon.zone.keys import IDENTITY, RESTORE, ROOT
+from daemon.zone.keys import AUTHORITY, IDENTITY, RESTORE, ROOT
 from daemon.zone.restoring import Mark, describe
 
 #: Users and tokens may be written until their plumd stops; each round takes what is new.
@@ -66,12 +66,21 @@ async def _copy(source: Store, target: Store, actor: str, again: bool) -> backup
         wanted = await _lasting(source)
         restored = await backup.restore(target, wanted, actor=actor, replace=again or round_ > 0)
         if await _lasting(target) == wanted == await _lasting(source):
+            await _move_authority(source, target)
             return restored
     raise ZoneError(
         f"the old store was written to in each of {ROUNDS} rounds",
         "stop the plumds that use it, empty the new store, then try again",
         code=CONFLICT,
     )
+
+
+async def _move_authority(source: Store, target: Store) -> None:
+    """No backup has it. While the mark is there nobody writes it."""
+    ours, theirs = await source.get(AUTHORITY), await target.get(AUTHORITY)
+    if ours is not None and (theirs is None or theirs.value != ours.value):
+        compare = Compare(AUTHORITY, theirs.mod_revision if theirs else 0)
+        await target.commit([compare], [Put(AUTHORITY, ours.value)])
 
 
 async def _check_target(source: Store, target: Store, again: bool) -> None:

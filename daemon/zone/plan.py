@@ -114,6 +114,9 @@ def _changes(edit: Edit, result: Snapshot) -> tuple[Change, ...]:
             # Identity holds for whatever allocation left alone.
             if edit.current.endpoints.get(path) is not result.endpoints[path]:
                 refs[Ref.parse(Kind.ENDPOINT, path)] = None
+    for path, after in result.domains.items():  # their leases of public ports may move
+        if edit.current.domains.get(path, after) is not after:
+            refs[Ref.parse(Kind.DOMAIN, path)] = None
     changes = [Change(ref, find(edit.current, ref), find(result, ref)) for ref in refs]
     return (*changes, *(Change(ref, find(edit.current, ref), None) for ref in edit.removed))
 

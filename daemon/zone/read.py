@@ -15,6 +15,7 @@ from daemon.model.object import (
     AdminPolicy,
     Domain,
     Endpoint,
+    External,
     Kind,
     Node,
     Object,
@@ -147,6 +148,7 @@ def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
         Kind.NODE: snapshot.nodes,
         Kind.DOMAIN: snapshot.domains,
         Kind.ENDPOINT: snapshot.endpoints,
+        Kind.EXTERNAL: snapshot.externals,
         Kind.ADMIN_POLICY: snapshot.admin_policies,
     }
     return tables[kind]
@@ -173,6 +175,7 @@ def _with_tables(
         nodes=tables.get(Kind.NODE, snapshot.nodes),
         domains=tables.get(Kind.DOMAIN, snapshot.domains),
         endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
+        externals=tables.get(Kind.EXTERNAL, snapshot.externals),
         admin_policies=tables.get(Kind.ADMIN_POLICY, snapshot.admin_policies),
     )
 
@@ -190,6 +193,7 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
     nodes: dict[str, Node] = {}
     domains: dict[str, Domain] = {}
     endpoints: dict[str, Endpoint] = {}
+    externals: dict[str, External] = {}
     admin_policies: dict[str, AdminPolicy] = {}
     for item in items:
         if (place := split_key(item.key)) is None:
@@ -204,6 +208,8 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
                 domains[path] = domain
             case Endpoint() as endpoint:
                 endpoints[path] = endpoint
+            case External() as external:
+                externals[path] = external
             case AdminPolicy() as policy:
                 admin_policies[path] = policy
-    return Snapshot(revision, tenants, nodes, domains, endpoints, admin_policies)
+    return Snapshot(revision, tenants, nodes, domains, endpoints, externals, admin_policies)

@@ -6,6 +6,7 @@ from daemon.model.object import Kind
 from daemon.zone.check_admin import check_admin_policies
 from daemon.zone.check_domain import check_domain
 from daemon.zone.check_endpoint import check_endpoints
+from daemon.zone.check_external import check_externals, check_uplinks_of_removed
 from daemon.zone.check_zone import check_mtus, check_nodes, check_removed, check_tenants
 from daemon.zone.edit import Edit
 from daemon.zone.errors import Problems
@@ -23,7 +24,9 @@ def validate(edit: Edit, problems: Problems) -> None:
     for path in edit.written_paths(Kind.DOMAIN):
         check_domain(path, edit.domains[path], problems)
     check_mtus(edit, problems)
+    check_externals(edit, problems)
     check_endpoints(edit, problems)
     check_admin_policies(edit, problems)
     check_removed(edit, problems)
+    check_uplinks_of_removed(edit, problems)
     check_quotas(edit, problems)

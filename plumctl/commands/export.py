@@ -14,7 +14,7 @@ from plumctl.locate import connect
 app = options.new_app()
 
 #: Referred-to before referring.
-_ORDER = ("tenant", "node", "domain", "endpoint", "adminpolicy")
+_ORDER = ("tenant", "node", "external", "domain", "endpoint", "adminpolicy")
 
 
 @app.command(
@@ -35,14 +35,14 @@ def export(
     ] = "yaml",
     socket: options.Socket = None,
 ) -> None:
-    """Print objects as manifests that make them again. Nodes only if no tenant is named."""
+    """Print objects as manifests that make them again. Nodes and external networks only if no tenant is named."""
     out = output.Output(format)
     client = connect(socket)
     tenant, domain = names.scope(tenant, domain)
     wanted = (names.kind_of(kind),) if kind else _ORDER
     manifests = []
     for each in wanted:
-        if each == "node" and (tenant or domain) and not kind:
+        if each in names.ZONE_KINDS and (tenant or domain) and not kind:
             continue
         for view in client.list(each, *_scope(each, tenant, domain)).items:
             if _within(view, tenant, domain):
@@ -54,7 +54,7 @@ def export(
 
 
 def _scope(kind: str, tenant: str | None, domain: str | None) -> tuple[str | None, str | None]:
-    if kind in ("tenant", "node"):
+    if kind in ("tenant", *names.ZONE_KINDS):
         return None, None
     return (tenant, None) if kind == "domain" else (tenant, domain)
 
@@ -62,6 +62,8 @@ def _scope(kind: str, tenant: str | None, domain: str | None) -> tuple[str | Non
 def _within(view: View, tenant: str | None, domain: str | None) -> bool:
     if view.kind == "node":
         return "vtep" in view.spec  # operators are not shown all of a node, so it makes none
+    if view.kind == "external":
+        return "gateways" in view.spec
     if tenant and view.tenant != tenant:
         return False
     return not domain or view.kind == "tenant" or view.domain == domain

@@ -186,5 +186,20 @@ def node(
     replace(fabric.enter(namespace, ["env", socket, *_command(command)]))
 
 
+@app.command(
+    context_settings=_REST,
+    epilog=options.examples("plumctl sandbox outside -- ping -c 3 198.51.100.130"),
+)
+def outside(command: Command) -> None:
+    """Run a command on the host outside the zone. Exits as the command does."""
+    from plumctl.run import replace
+    from plumctl.sandbox import fabric, state, zone
+
+    state.need_root("sandbox outside")
+    layout = current_layout()
+    zone.states(layout)  # says so where no sandbox is up
+    replace(fabric.enter(layout.outside, _command(command)))
+
+
 def _command(words: list[str]) -> list[str]:
     return words[1:] if words[0] == "--" else words

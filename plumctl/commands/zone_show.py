@@ -39,7 +39,19 @@ def show(
                 ("Asked", str(answer["node"])),
                 ("Directors", ", ".join(directors) or "none"),
                 ("Authority", str(answer["authority_fingerprint"])),
-                ("", f"until {answer['authority_expires']}"),
+                ("Good until", str(answer["authority_expires"])),
+                *_changing(answer.get("authority_change")),
             ]
         )
     out.rows(nodes, _COLUMNS, whole=answer, name=lambda node: str(node["name"]))
+
+
+def _changing(change: Document | None) -> list[tuple[str, str]]:
+    """How far another authority is on its way."""
+    if change is None or (change["phase"] == "settled" and not change["waiting_for"]):
+        return []
+    waiting = ", ".join(change["waiting_for"]) or "nobody"
+    return [
+        ("Changes to", str(change["authority_fingerprint"])),
+        ("Phase", f"{change['phase']} since {change['since']}, waits for {waiting}"),
+    ]

@@ -1,4 +1,5 @@
-"""The sandbox's network: a switch in a namespace of its own, a cable to each node's.
+"""The sandbox's network: a switch in a namespace of its own, a cable to each node's;
+a second switch, the street, where a host outside the zone lives.
 
 All devices are made inside namespaces, so nothing of the host changes.
 """
@@ -13,9 +14,18 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from plumctl.errors import PlumError
 from plumctl.run import run, succeeds
-from plumctl.sandbox.layout import NETNS_DIR, UPLINK, Layout, prefix_length, vtep
+from plumctl.sandbox.layout import (
+    NETNS_DIR,
+    OUTSIDE,
+    OUTSIDE_HOSTS,
+    OUTSIDE_MTU_BYTES,
+    UPLINK,
+    Layout,
+    prefix_length,
+    vtep,
+)
 
-_SWITCH = "switch"
+_SWITCH, _STREET = "switch", "street"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,36 @@ def _build(layout: Layout, fabric: Fabric) -> None:
         _up(inside, "lo")
         inside.link("add", ifname=_SWITCH, kind="bridge", mtu=fabric.mtu_bytes, br_mcast_snooping=0)
         _up(inside, _SWITCH)
+        inside.link("add", ifname=_STREET, kind="bridge", br_mcast_snooping=0)
+        _up(inside, _STREET)
+        _outside(inside, layout)
         for index, node in enumerate(fabric.nodes, start=1):
             _node(inside, layout, fabric, node, index)
+
+
+def _outside(street: NetNS, layout: Layout) -> None:
+    """A host that is the outside's router as well."""
+    netns.create(layout.outside)
+    _sysctl(layout.outside, {"net.ipv6.conf.default.accept_dad": 0})
+    _cable(street, _STREET, "door", "eth0", layout.outside, OUTSIDE_MTU_BYTES)
+    with NetNS(layout.outside) as inside:
+        _up(inside, "lo")
+        for address in OUTSIDE_HOSTS:
+            inside.addr(
+                "add",
+                index=_index(inside, "eth0"),
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+            )
+
+
+def _cable(inside: NetNS, switch: str, near: str, far: str, namespace: str, mtu_bytes: int) -> None:
+    """From a switch to a device in a namespace, both ends up."""
+    far_end = {"ifname": far, "mtu": mtu_bytes, "net_ns_fd": namespace}
+    inside.link("add", ifname=near, kind="veth", mtu=mtu_bytes, peer=far_end)
+    inside.link("set", index=_index(inside, near), master=_index(inside, switch), state="up")
+    with NetNS(namespace) as there:
+        _up(there, far)
 
 
 def _node(switch: NetNS, layout: Layout, fabric: Fabric, node: str, index: int) -> None:
@@ -67,12 +105,10 @@ def _node(switch: NetNS, layout: Layout, fabric: Fabric, node: str, index: int) 
             "net.ipv4.conf.default.rp_filter": 0,
         },
     )
-    far_end = {"ifname": UPLINK, "mtu": fabric.mtu_bytes, "net_ns_fd": namespace}
-    switch.link("add", ifname=node, kind="veth", mtu=fabric.mtu_bytes, peer=far_end)
-    switch.link("set", index=_index(switch, node), master=_index(switch, _SWITCH), state="up")
+    _cable(switch, _SWITCH, node, UPLINK, namespace, fabric.mtu_bytes)
+    _cable(switch, _STREET, f"{node}-out", OUTSIDE, namespace, OUTSIDE_MTU_BYTES)
     with NetNS(namespace) as inside:
         _up(inside, "lo")
-        _up(inside, UPLINK)
         inside.addr(
             "add",
             index=_index(inside, UPLINK),

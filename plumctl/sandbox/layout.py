@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
 
 from plumctl.errors import ExitCode, PlumError
@@ -15,6 +15,16 @@ NETNS_DIR = Path("/run/netns")
 SOCKET_NAME = "plumd.sock"
 #: The underlay device inside a node's namespace.
 UPLINK = "underlay"
+#: The device inside a node's namespace that leads to the sandbox's outside.
+OUTSIDE = "outside"
+#: What the sandbox's external network is called, and where it is.
+EXTERNAL = "internet"
+OUTSIDE_NETS = (ip_network("198.51.100.0/24"), ip_network("2001:db8:51::/64"))
+#: The host outside, which is also the router there, has the last address but one.
+OUTSIDE_HOSTS = (ip_interface("198.51.100.254/24"), ip_interface("2001:db8:51::fe/64"))
+OUTSIDE_MTU_BYTES = 1500
+#: Nodes that are its gateways.
+GATEWAYS = 2
 MAX_NODES = 64
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
@@ -35,6 +45,11 @@ class Layout:
     def fabric(self) -> str:
         """Namespace of the switch that joins the nodes."""
         return f"{self.prefix}fabric"
+
+    @property
+    def outside(self) -> str:
+        """Namespace of a host outside the zone."""
+        return f"{self.prefix}outside"
 
     @property
     def run_dir(self) -> Path:

@@ -13,7 +13,17 @@ from plumctl.errors import ExitCode, PlumError, Problem
 from plumctl.sandbox import etcd, process, state
 from plumctl.sandbox import fabric as network
 from plumctl.sandbox.fabric import Fabric
-from plumctl.sandbox.layout import MAX_NODES, Layout, node_names, vtep
+from plumctl.sandbox.layout import (
+    EXTERNAL,
+    GATEWAYS,
+    MAX_NODES,
+    OUTSIDE,
+    OUTSIDE_HOSTS,
+    OUTSIDE_NETS,
+    Layout,
+    node_names,
+    vtep,
+)
 
 #: Seconds a plumd has from its start until it answers.
 START_TIMEOUT_S = 60.0
@@ -136,14 +146,42 @@ def _build(layout: Layout, wanted: Fabric, say: Say) -> None:
                 "spec": {
                     "vtep": str(vtep(index, wanted.family)),
                     "underlay_mtu": wanted.mtu_bytes,
-                    "roles": ["director", "edge"],
+                    "roles": ["director", "edge", "gateway"],
                 },
             }
             for index, node in enumerate(wanted.nodes, start=1)
-        ],
+        ]
+        + [_external(wanted)],
         comment="sandbox up",
     )
     state.write(layout, wanted)
+
+
+def _external(wanted: Fabric) -> dict[str, object]:
+    """The network outside: the first nodes are its gateways."""
+    hosts = [str(host.ip) for host in OUTSIDE_HOSTS]
+    return {
+        "kind": "external",
+        "name": EXTERNAL,
+        "spec": {
+            "description": "the sandbox's outside: plumctl sandbox outside -- COMMAND",
+            "gateways": [
+                {
+                    "node": node,
+                    "device": OUTSIDE,
+                    "addresses": [f"{net[index]}/{net.prefixlen}" for net in OUTSIDE_NETS],
+                }
+                for index, node in enumerate(wanted.nodes[:GATEWAYS], start=1)
+            ],
+            "routes": [
+                {"to": "0.0.0.0/0", "via": hosts[:1]},
+                {"to": "::/0", "via": hosts[1:]},
+            ],
+            "nat": ["198.51.100.64/30", "2001:db8:51::100/126"],
+            "floating": ["198.51.100.128/27", "2001:db8:51::200/120"],
+            "blocks_per_node": 2,
+        },
+    }
 
 
 def _start_missing(layout: Layout, wanted: Fabric, say: Say) -> None:
@@ -222,7 +260,7 @@ def _complete(layout: Layout, wanted: Fabric) -> bool:
 
 
 def _own_namespaces(layout: Layout, nodes: tuple[str, ...] | list[str]) -> list[str]:
-    return [layout.fabric, *(layout.namespace(node) for node in nodes)]
+    return [layout.fabric, layout.outside, *(layout.namespace(node) for node in nodes)]
 
 
 def _clear(layout: Layout) -> bool:

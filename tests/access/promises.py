@@ -287,6 +287,12 @@ PROMISES: dict[str, list[Promise]] = {
     "rotate_node": [
         both(Request("POST", "/v1/nodes/n1/rotate", {}), (REFUSED, REFUSED, INVALID, REFUSED))
     ],
+    "change_authority": [
+        both(
+            Request("POST", "/v1/zone/authority", {"step": "begin"}),
+            (REFUSED, REFUSED, INVALID, REFUSED),
+        )
+    ],
     "node_mesh": [
         both(Request("GET", "/v1/nodes/n1/mesh", shows="n2"), (SEES, REFUSED, SEES, SEES))
     ],

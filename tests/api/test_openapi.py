@@ -49,6 +49,7 @@ ROUTES = {
     ("POST", "/v1/nodes/{node}/cordon"),
     ("POST", "/v1/nodes/{node}/uncordon"),
     ("POST", "/v1/nodes/{node}/remove"),
+    ("POST", "/v1/zone/authority"),
     ("POST", "/v1/zone/backup"),
     ("POST", "/v1/zone/restore"),
 }

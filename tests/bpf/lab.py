@@ -70,9 +70,37 @@ SIZES = {
     "plum_frag": 256,
     "plum_punt": 8192,  # three requests
 }
-TAILS = ("slow_ep", "slow_ul", "judge", "send", "flood", "error", "balance")
+FORGOTTEN = (
+    "plum_flow4",
+    "plum_flow6",
+    "plum_frag",
+    "plum_drop",
+    "plum_rule_stat",
+    "plum_nat",
+    "plum_nat_port",
+    "plum_neigh",
+)
+TAILS = (
+    "slow_ep",
+    "slow_ul",
+    "judge",
+    "send",
+    "flood",
+    "error",
+    "balance",
+    "nat",
+    "external",
+    "gateway",
+    "uplink",
+)
 TAIL = {name: i for i, name in enumerate(TAILS)}
-TAIL_PROGRAM = {"flood": "plum_flood_out"}
+TAIL_PROGRAM = {
+    "flood": "plum_flood_out",
+    "nat": "plum_nat_out",
+    "external": "plum_external_ul",
+    "gateway": "plum_gateway_out",
+    "uplink": "plum_uplink_out",
+}
 PATH_MAC = "02:ff:00:00:00:01"
 NEXT_HOP = {2: "02:ff:00:00:00:02", 3: "02:ff:00:00:00:03"}
 
@@ -212,6 +240,7 @@ class Lab:
     def _make_devices(self) -> None:
         names = {name: (f"ep-{name}", f"in-{name}") for name in (*topology.LOCAL, "stranger")}
         names["underlay"] = ("ul0", "ul1")
+        names["outside"] = ("ext0", "ext1")
         with self._namespace.entered(), IPRoute() as ip:
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
             for name, (host, peer) in names.items():
@@ -225,7 +254,7 @@ class Lab:
 
     # ---- state -----------------------------------------------------------
 
-    def program(self, snapshot: Snapshot | None = None, **runtime: int) -> Compiled:
+    def program(self, snapshot: Snapshot | None = None, **runtime: Any) -> Compiled:
         """Compile for n1 and write every row, as the reconciler would leave them."""
         devices = {topology.path(n): Device(self.ifindex[n]) for n in topology.LOCAL}
         run = Runtime(underlay_ifindex=self.ifindex["underlay"], **runtime)
@@ -259,7 +288,7 @@ class Lab:
 
     def forget(self) -> None:
         """No flows, fragments, counts or charges; rows stay."""
-        for name in ("plum_flow4", "plum_flow6", "plum_frag", "plum_drop", "plum_rule_stat"):
+        for name in FORGOTTEN:
             self.maps[name].delete_many(self.maps[name].dump())
         for name in ("plum_quota", "plum_punt_rate", "plum_ep_stat"):
             self.maps[name].delete_many(Index(i).pack() for i in range(SLOTS))
@@ -354,6 +383,10 @@ class Lab:
     def receive(self, packet: Packet | bytes) -> Outcome:
         """The underlay device receives: plum_from_ul."""
         return self._run("plum_from_ul", "underlay", bytes(packet), 0)
+
+    def from_outside(self, packet: Packet | bytes) -> Outcome:
+        """A gateway's device receives: plum_from_ext."""
+        return self._run("plum_from_ext", "outside", bytes(packet), 0)
 
     def _run(self, program: str, device: str, frame: bytes, gso_size: int) -> Outcome:
         before = self._counters()

@@ -23,22 +23,24 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Raw
 
-from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, EpStat, Index, RuleKey
+from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, EpStat, Index, Neigh, NeighKey, RuleKey
 from daemon.abi import Path as PathRow
 from daemon.compiler.node import compile_node
 from daemon.compiler.order import changes
 from daemon.compiler.packet import Packet
-from daemon.compiler.result import Compiled, Rows, Runtime
+from daemon.compiler.result import Compiled, Outside, Rows, Runtime
+from daemon.compiler.wide import wide
 from daemon.datapath.loader import Datapath, load
 from daemon.datapath.testrun import run_packet
-from tests.bpf.lab import REDIRECT, SHOT, Namespace
+from tests.bpf.frames import checked
+from tests.bpf.lab import FORGOTTEN, REDIRECT, SHOT, Namespace
 from tests.oracle import Fate
-from tests.strategies import Zone
+from tests.strategies import EXTERNAL_VNI, ROUTER4, ROUTER6, Zone
 
 NODES = 3
 SLOTS = 32
 FIRST_DEVICE = 100  # where tests/strategies.py starts
-STRANGER, UNDERLAY = 90, 91
+STRANGER, UNDERLAY, STREET = 90, 91, 92
 SIZES = {
     "plum_epoch": SLOTS,
     "plum_quota": SLOTS,
@@ -50,6 +52,7 @@ SIZES = {
     "plum_punt": 8192,
 }
 MACS = (b"\x02\xff\0\0\0\x01", b"\x02\xff\0\0\0\x02")
+ROUTER_MAC = b"\x02\xee\0\0\0\xfe"
 TUNNEL_HEAD = {4: 50, 6: 70}
 
 
@@ -85,11 +88,14 @@ class Machine:
         self.compiled = compiled
 
     def forget_flows(self) -> None:
-        for name in ("plum_flow4", "plum_flow6", "plum_drop", "plum_rule_stat"):
+        for name in FORGOTTEN:
             table = self.datapath.maps[name]
             table.delete_many(table.dump())
         self.datapath.maps["plum_quota"].delete_many(Index(i).pack() for i in range(SLOTS))
         row = PathRow((1 << 63) - 1, UNDERLAY, *MACS)  # fresh for ever
+        for address in (ROUTER4, ROUTER6):
+            key = NeighKey(EXTERNAL_VNI, wide(ip_address(address)))
+            self.datapath.maps["plum_neigh"].update(key.pack(), Neigh(1, ROUTER_MAC).pack())
         for node in range(1, NODES + 1):
             self.datapath.maps["plum_path"].update(Index(node).pack(), row.pack())
 
@@ -122,7 +128,7 @@ class World:
         self._namespace = Namespace()
         with self._namespace.entered(), IPRoute() as ip:
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-            wanted = [STRANGER, UNDERLAY, *range(FIRST_DEVICE, FIRST_DEVICE + 16)]
+            wanted = [STRANGER, UNDERLAY, STREET, *range(FIRST_DEVICE, FIRST_DEVICE + 16)]
             for index in wanted:
                 names = (f"d{index}", f"p{index}")
                 ip.link("add", ifname=names[0], index=index, kind="veth", peer={"ifname": names[1]})
@@ -141,7 +147,14 @@ class World:
         self.zone = given
         self.rules: dict[int, str] = {0: ""}
         for name, node in given.snapshot.nodes.items():
-            compiled = compile_node(given.snapshot, name, given.devices, Runtime(UNDERLAY))
+            outside = tuple(
+                Outside(external.name, STREET, "02:ee:00:00:00:01")
+                for external in given.snapshot.externals.values()
+                for gateway in external.spec.gateways
+                if gateway.node == name
+            )
+            runtime = Runtime(UNDERLAY, outside)
+            compiled = compile_node(given.snapshot, name, given.devices, runtime)
             assert not compiled.errors
             self.machines[node.id].program(compiled)
             self.rules |= {number: rule for number, (_, rule) in compiled.names.rules.items()}
@@ -172,12 +185,27 @@ class World:
             return self._delivered(node, seen), seen.frame, hits
         if not seen.sent:
             return Fate("answered"), seen.frame, hits
+        if self._left(seen.frame):
+            return Fate("outside"), seen.frame, hits
         far, inner = self._through_tunnel(seen.frame)
         over = self.machines[far].run("plum_from_ul", seen.frame, UNDERLAY)
         hits += self._names(over)
+        if over.verdict == REDIRECT and not over.received and self._left(over.frame):
+            return Fate("outside"), over.frame, hits
         if over.verdict == SHOT:
             return self._ended(far, over), inner, hits
         return self._delivered(far, over), over.frame, hits
+
+    def _left(self, frame: bytes) -> bool:
+        """It went out of a gateway's device, to the router there, as somebody public."""
+        if frame[:6] != ROUTER_MAC:
+            return False
+        packet = checked(frame)
+        source = ip_address(packet[IP].src if IP in packet else packet[IPv6].src)
+        (external,) = self.zone.snapshot.externals.values()
+        pools = (*external.spec.nat, *external.spec.floating)
+        assert any(source.version == net.version and source in net for net in pools), source
+        return True
 
     def _own_drop(self, seen: Seen, sender: str) -> bool:
         own = {self.zone.snapshot.endpoints[sender].slot, DROP_SLOT_NODE}

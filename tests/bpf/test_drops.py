@@ -16,10 +16,20 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, Index, RifKey
+from daemon.compiler.result import Outside
 from daemon.model.policy import Action, Rule
 from tests.bpf import topology as t
 from tests.bpf.frames import PORT, echo, l3, payload, tcp, to, udp
 from tests.bpf.lab import SHOT, Lab, Outcome, vxlan
+from tests.bpf.outside import (
+    BLOCK,
+    BLOCK_N2,
+    EXT_MAC,
+    EXT_VNI,
+    OUT,
+    SHARED,
+    zone_with_uplink,
+)
 
 pytestmark = pytest.mark.privileged
 
@@ -93,6 +103,47 @@ def _balancer(lab: Lab, backend: str, *packets: Packet) -> Outcome:
 
 def _virtual(**more: Any) -> Packet:
     return to("a", "10.0.1.200", t.FRONT_MAC, **more)
+
+
+def _public(source: str, l4: Packet, to: str) -> bytes:
+    """From an edge or a gateway of node n2."""
+    inner = Ether(src=EXT_MAC, dst=EXT_MAC) / IP(src=source, dst=to) / l4
+    return vxlan(inner, vni=EXT_VNI)
+
+
+def _as_gateway(lab: Lab) -> Outcome:
+    """The next hop outside is asked for once; a second packet meanwhile is lost."""
+    here = Outside("internet", lab.ifindex["outside"], "02:ee:00:00:00:01")
+    lab.program(zone_with_uplink(("n1",)), outside=(here,))
+    packet = _public(SHARED[4], UDP(sport=BLOCK_N2, dport=53), OUT[4])
+    return [lab.receive(packet) for _ in range(2)][-1]
+
+
+def _uplinked(lab: Lab, packet: Packet | bytes, **zone: Any) -> Outcome:
+    lab.program(zone_with_uplink(**zone))
+    return lab.receive(packet) if isinstance(packet, bytes) else lab.send("a", packet)
+
+
+def _no_gateway(lab: Lab) -> Outcome:
+    """The answer is an ICMP error, but a later fragment gets none."""
+    lab.program(zone_with_uplink(), down=frozenset({("internet", "n2"), ("internet", "n3")}))
+    first = to("a", OUT[4], flags="MF") / UDP(sport=PORT, dport=53, len=40) / payload(24)
+    lab.send("a", first)
+    return lab.send("a", to("a", OUT[4], frag=4, proto=17) / payload(8))
+
+
+def _exhausted(lab: Lab) -> Outcome:
+    lab.program(zone_with_uplink(block_ports=64))
+    packets = [to("a", OUT[4]) / UDP(sport=port, dport=53) for port in range(10_000, 10_065)]
+    return [lab.send("a", packet) for packet in packets][-1]
+
+
+def _gone(lab: Lab) -> Outcome:
+    packet = to("b", OUT[4]) / UDP(sport=PORT, dport=53)
+    lab.program(zone_with_uplink())
+    lab.send("b", packet)
+    lab.program(zone_with_uplink(floating=[]))
+    return lab.send("b", packet)
 
 
 CASES: dict[Drop, Callable[[Lab], Outcome]] = {
@@ -172,7 +223,16 @@ CASES: dict[Drop, Callable[[Lab], Outcome]] = {
     Drop.FLOW_CLASH: lambda lab: _balancer(
         lab, "b", udp("a", "b", dport=53), _virtual() / UDP(sport=PORT, dport=53)
     ),
+    Drop.NO_GATEWAY: _no_gateway,
+    Drop.NO_PUBLIC: lambda lab: _uplinked(
+        lab, _public(OUT[4], UDP(sport=53, dport=BLOCK), SHARED[4])
+    ),
+    Drop.NO_NEIGHBOUR: _as_gateway,
+    Drop.NAT_EXHAUSTED: _exhausted,
+    Drop.NAT_PROTOCOL: lambda lab: _uplinked(lab, to("a", OUT[4], proto=50) / payload(40)),
+    Drop.NAT_GONE: _gone,
 }
+
 
 #: Reasons that a test run cannot bring about, and why.
 OUT_OF_REACH = {

@@ -9,18 +9,20 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from daemon.abi import PLUM_PROBE_VNI, Drop
+from daemon.compiler.result import Outside
 from tests.bpf import topology as t
 from tests.bpf.frames import checked
 from tests.bpf.lab import NEXT_HOP, PATH_MAC, REDIRECT, Lab, vxlan
+from tests.bpf.outside import EXT_VNI, zone_with_uplink
 
 pytestmark = pytest.mark.privileged
 
 HEAD = b"\x08\0\0\0" + PLUM_PROBE_VNI.to_bytes(3, "big") + b"\0"
 
 
-def question(source: str, target: str, sport: int = 40000, size: int = 32) -> Packet:
+def question(source: str, target: str, sport: int = 40000, network: int = 0) -> Packet:
     ip = IPv6(src=source, dst=target) if ":" in source else IP(src=source, dst=target)
-    payload = HEAD + bytes(range(256))[:size]
+    payload = HEAD + bytes(range(16)) + network.to_bytes(4, "big") + bytes(range(12))
     eth = Ether(src=NEXT_HOP[2], dst=PATH_MAC)
     return eth / ip / UDP(sport=sport, dport=4789) / Raw(payload)
 
@@ -65,6 +67,14 @@ def test_a_guest_cannot_ask(lab: Lab) -> None:
 
 def test_the_lookalike_of_a_frame_inside_is_not_looked_at(lab: Lab) -> None:
     frame = vxlan(Ether(src=t.mac("c"), dst=t.mac("a")) / IP() / UDP(), vni=PLUM_PROBE_VNI)
-    out = lab.receive(frame)
-    assert out.verdict == REDIRECT
-    assert not out.received
+    assert not lab.receive(frame).received
+
+
+def test_a_network_is_answered_for_by_its_gateway_while_its_device_works(lab: Lab) -> None:
+    asked = question(t.VTEPS[1], t.VTEPS[0], network=EXT_VNI)
+    assert lab.receive(asked).drop is Drop.NO_GATEWAY
+    here = Outside("internet", lab.ifindex["outside"], "02:ee:00:00:00:01")
+    lab.program(zone_with_uplink(("n1", "n2")), outside=(here,))
+    assert lab.receive(asked).verdict == REDIRECT
+    lab.program(zone_with_uplink(("n1", "n2")))
+    assert lab.receive(asked).drop is Drop.NO_GATEWAY

@@ -49,6 +49,8 @@ class Names:
             return Fate(made.drop.name, egress=egress, ingress=ingress, routers=routers)
         if made.outcome is Outcome.ANSWERED:
             return Fate("answered")
+        if made.outcome is Outcome.OUTSIDE:
+            return Fate("outside", egress=egress)
         if made.outcome is Outcome.FLOODED:
             return Fate("flooded", egress=egress, copies=self.copies(made), routers=routers)
         path = self._devices[made.node, made.ifindex]

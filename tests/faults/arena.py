@@ -24,7 +24,7 @@ from plumctl.run import run
 from plumctl.sandbox import etcd, process, zone
 from plumctl.sandbox.fabric import Fabric, enter
 from plumctl.sandbox.layout import NETNS_DIR, Layout, vtep
-from tests.faults import topology
+from tests.faults import certificates, topology
 from tests.faults.api_client import key_of
 from tests.faults.bugs import Bug
 from tests.faults.store_clients import ROOT
@@ -36,6 +36,10 @@ DISK_BYTES = {"sqlite": 96 << 20, "etcd": 224 << 20}  # a member's log alone tak
 NODES = 3
 ROLES = {"operator": 1, "registers": 3, "holder": 2, "watch": 2, "api": 2}
 READY_S = 30.0
+PLANTED = {
+    Bug.SWEEPING: "tests.faults.sweeping_plumd",
+    Bug.STALE: "tests.faults.stale_plumd",
+}
 
 
 class ArenaError(Exception):
@@ -115,6 +119,7 @@ class Arena:
             self._clear()
             try:
                 zone.up(self.layout, self.fabric, str)
+                certificates.found(self)
                 self._shrink_disks()
                 self._await_ready()
                 self.flows = topology.build(self)
@@ -186,7 +191,8 @@ class Arena:
         has seen that there is nothing."""
         folder = self.layout.node_run_dir(node)
         for blank in folder.glob("blank.*"):
-            blank.unlink()
+            if blank.is_file() or blank.is_socket():
+                blank.unlink()
         self._blank.add(node)
         try:
             process.start_plumd(self.layout, node, f"sqlite://{folder / 'blank.db'}")
@@ -251,9 +257,12 @@ class Arena:
         if node in self.nodes:  # etcd asks the kernel itself, and is not to be misled so
             env = env | self._with_clock(node)
         if node in self._blank:
-            argv[argv.index("--socket") + 1] = str(self.layout.node_run_dir(node) / "blank.sock")
-        if self.bug is Bug.SWEEPING and node in self.nodes:
-            argv[argv.index("daemon")] = "tests.faults.sweeping_plumd"
+            folder = self.layout.node_run_dir(node)
+            argv[argv.index("--socket") + 1] = str(folder / "blank.sock")
+            # Elsewhere than its zone's: with those it would not start on another store at all.
+            argv[argv.index("--state-dir") + 1] = str(folder / "blank.state")
+        if self.bug in PLANTED and node in self.nodes:
+            argv[argv.index("daemon")] = PLANTED[self.bug]
         with log.open("ab") as stream:
             return subprocess.Popen(
                 argv,
@@ -290,6 +299,8 @@ class Arena:
     def _await_ready(self) -> None:
         for node in self.nodes:
             wait_for(lambda node=node: self.ready(node), READY_S, f"plumd of {node} is not ready")
+            signs = certificates.folder(self, node).ca_key.exists
+            wait_for(signs, READY_S, f"{node} does not get the authority's key")
 
     # Clients
 
@@ -364,8 +375,12 @@ class Arena:
         }
         return self.bug if meant.get(self.bug) == role else Bug.NONE
 
+    @property
+    def python_path(self) -> str:
+        return str(ROOT_DIR)
+
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT_DIR)}
+        return {**os.environ, "PYTHONPATH": self.python_path}
 
 
 def wait_for(ask: Callable[[], bool], timeout_s: float, otherwise: str) -> None:

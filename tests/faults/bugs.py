@@ -24,6 +24,7 @@ class Bug(StrEnum):
     EARLY = "early"  # a write is acknowledged before it is committed
     DEAF = "deaf"  # a watch goes on after a compaction as if nothing had been in between
     CACHED = "cached"  # reads are answered from what was read before
+    STALE = "stale"  # a plumd never renews its certificate
     SWEEPING = "sweeping"  # a reconciler deletes everything when the store lists nothing
 
 

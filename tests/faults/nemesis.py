@@ -13,6 +13,7 @@ from pathlib import Path
 
 from plumctl.run import run
 from plumctl.sandbox.fabric import enter
+from tests.faults import certificates
 from tests.faults.arena import Arena, Worker
 from tests.faults.plan import CLIENTS, MEMBERS, PLUMDS, Fault, Kind
 from tests.faults.verdict import Cut
@@ -37,6 +38,7 @@ class Nemesis:
             Kind.FILL: self._fill,
             Kind.CLOCK: self._clock,
             Kind.COMPACT: self._compact,
+            Kind.EXPIRE: self._expire,
             Kind.BLANK: self._blank,
         }
 
@@ -167,6 +169,12 @@ class Nemesis:
     def _compact(self, fault: Fault) -> Undo:
         self._arena.order("compact", 30)
         return lambda: None
+
+    def _expire(self, fault: Fault) -> Undo:
+        """Its plumd is away until the certificate has ended; who directs renews its own."""
+        self._arena.kill(fault.name)
+        certificates.let_expire(self._arena, fault.name, fault.hold_s)
+        return lambda: self._arena.start_plumd(fault.name)
 
     def _blank(self, fault: Fault) -> Undo:
         """What it lists is empty; clients do not reach it, so nobody writes there."""

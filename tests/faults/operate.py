@@ -18,8 +18,20 @@ async def operate(client: StoreClient) -> None:
         if order == "mark":
             revision = await client.commit([], [Put(MARKER, token.encode())])
             print(revision or 0, flush=True)
+        elif order == "put":
+            key, _, value = token.partition(" ")
+            print(await _put(client.store, key, value), flush=True)
         else:
             print(int(await _compact(client.store)), flush=True)
+
+
+async def _put(store: Store, key: str, value: str) -> int:
+    """The revision; 0: it did not happen, or nobody knows. Of nothing that a history tells."""
+    try:
+        async with asyncio.timeout(3):
+            return (await store.commit([], [Put(key, value.encode())])).revision
+    except (StoreError, TimeoutError):
+        return 0
 
 
 async def _compact(store: Store) -> bool:

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     FILL = "fill"  # the store's disk is full
     CLOCK = "clock"  # CLOCK_REALTIME steps, and back
     COMPACT = "compact"  # all history goes, under load
+    EXPIRE = "expire"  # the node's certificate ends before it is renewed
     BLANK = "blank"  # the plumd starts anew on a store that holds nothing
 
 
@@ -31,6 +32,7 @@ HOLD_S = {
     Kind.FILL: (0.5, 2.0),
     Kind.CLOCK: (1.5, 3.0),
     Kind.COMPACT: (0.0, 0.2),
+    Kind.EXPIRE: (0.5, 2.0),
     Kind.BLANK: (2.0, 3.5),
 }
 TOGETHER = 0.5  # of the groups are two at once
@@ -76,6 +78,7 @@ def targets(
         Kind.FILL: [f"{DISKS}:{disk}" for disk in members or ["all"]],
         Kind.CLOCK: plumds + holders,
         Kind.COMPACT: [STORE],
+        Kind.EXPIRE: plumds,
         Kind.BLANK: plumds,
     }
     return of | ({Kind.ISOLATE: plumds} if members else {})
@@ -94,6 +97,7 @@ def plan(
             kinds = kinds or choose.sample(list(of), len(of))
             fault = _fault(choose, kinds.pop(), of, longest_s)
             if fault.target in [other.target for other in group]:
+                kinds.append(fault.kind)
                 break  # one at a time for one target
             group.append(fault)
         left -= len(group)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plumctl.errors import PlumError
-from tests.faults import history, verdict
+from tests.faults import certificates, history, verdict
 from tests.faults.arena import Arena, ArenaError
 from tests.faults.checker import check
 from tests.faults.history import History, Outcome
@@ -76,6 +76,7 @@ def go(
                     _suffer(nemesis, group, pause_s, say)
                     result.faults += group
                     result.nodes += settler.settle(time.monotonic())
+                    result.nodes += certificates.unreached(arena)
             finally:
                 nemesis.heal_all()
                 cuts, result.slowest_settle_s = nemesis.cuts, settler.slowest_s

@@ -44,3 +44,11 @@ def test_a_reconciler_that_sweeps_on_an_empty_listing_is_found(
     result, _ = go(Arena(layout, tmp_path, SEED, bug=Bug.SWEEPING), [(blank,)])
     assert any("n2" in found and "lost" in found for found in result.traffic), result
     assert not result.history
+
+
+@pytest.mark.privileged
+def test_a_plumd_that_never_renews_its_certificate_is_found(tmp_path: Path, layout: Layout) -> None:
+    expire = Fault(Kind.EXPIRE, "plumd:n2", 0.5)
+    result, _ = go(Arena(layout, tmp_path, SEED, bug=Bug.STALE), [(expire,)])
+    assert any("does not reach n2" in found for found in result.nodes), result
+    assert not result.history and not result.traffic

@@ -86,7 +86,9 @@ def base_disk(packages: Sequence[str] = PACKAGES, size_mib: int = BASE_MIB) -> P
             # systemd's packaging puts an ACL on it, which mke2fs cannot copy.
             shutil.rmtree(root / "var/log/journal", ignore_errors=True)
             # What lies in /opt/site is found without a variable, as an installed package is.
-            (root / "usr/local/lib/python3.11/dist-packages/plum.pth").write_text("/opt/site\n")
+            site = root / "usr/local/lib/python3.11/dist-packages"
+            if site.exists():
+                (site / "plum.pth").write_text("/opt/site\n")
             make_image(root, made, size_mib)
             publish(made, image)
     return image

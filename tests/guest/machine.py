@@ -68,6 +68,23 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Cable:
+    """A network device at one end of a wire between two machines, which is a unix socket: one
+    of them makes it and so starts first."""
+
+    socket: Path
+    mac: str
+    makes: bool
+    netns: None = None
+
+    def arguments(self, number: int) -> list[str]:
+        server = "on" if self.makes else "off"
+        backend = f"stream,id=net{number},server={server},addr.type=unix,addr.path={self.socket}"
+        device = f"virtio-net-pci,netdev=net{number},mac={self.mac},romfile="
+        return ["-netdev", backend, "-device", device]
+
+
+@dataclass(frozen=True)
 class Disk:
     """A raw image. The machine's writes to it are thrown away."""
 
@@ -80,7 +97,7 @@ class Machine:
     initramfs: Initramfs
     memory_mib: int = 192
     cpus: int = 1
-    taps: Sequence[Tap] = ()
+    taps: Sequence[Tap | Cable] = ()
     disks: Sequence[Disk] = ()
     append: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)

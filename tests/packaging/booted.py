@@ -14,14 +14,14 @@ from pathlib import Path
 from tests.guest.debian import base_disk, make_image
 from tests.guest.initramfs import Initramfs
 from tests.guest.kernel import debian_kernel
-from tests.guest.machine import MARK, Disk, Machine, Report, script_of
+from tests.guest.machine import MARK, Cable, Disk, Machine, Report, script_of
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "adduser", "python3", "libbpf1"),
     *("iproute2", "iputils-ping", "procps", "openssh-server", "sudo"),
 )
 MODULES = (
-    *("virtio_pci", "virtio_blk", "ext4"),
+    *("virtio_pci", "virtio_blk", "virtio_net", "ext4"),
     *("veth", "tun", "sch_ingress", "cls_bpf"),
 )
 BASE_MIB = 1200
@@ -56,6 +56,19 @@ ExecStopPost=/bin/systemctl poweroff --force --force
 
 def run_booted(commands: Sequence[str], files: Sequence[Path], timeout_s: float) -> Report:
     """Boot, run the commands with bash in /opt, where the files are, power off."""
+    with booted(commands, files, PACKAGES, cpus=2) as machine:
+        return machine.wait(commands, timeout_s)
+
+
+@contextmanager
+def booted(
+    commands: Sequence[str],
+    files: Sequence[Path],
+    packages: Sequence[str],
+    cables: Sequence[Cable] = (),
+    cpus: int = 1,
+) -> Iterator[Machine]:
+    """A Debian with these packages, and all that they need, running the commands."""
     kernel = debian_kernel()
     initramfs = Initramfs()
     initramfs.add_busybox()
@@ -63,11 +76,17 @@ def run_booted(commands: Sequence[str], files: Sequence[Path], timeout_s: float)
     initramfs.add("init", INIT, mode=0o755)
     initramfs.add("commands.service", SERVICE)
     with work_disk(commands, files) as work:
-        disks = [Disk(base_disk(PACKAGES, BASE_MIB)), Disk(work)]
-        append = "systemd.show_status=false systemd.unit=multi-user.target"
-        machine = Machine(kernel, initramfs, memory_mib=1536, cpus=2, disks=disks, append=append)
+        machine = Machine(
+            kernel,
+            initramfs,
+            memory_mib=1536,
+            cpus=cpus,
+            taps=cables,
+            disks=[Disk(base_disk(packages, BASE_MIB)), Disk(work)],
+            append="systemd.show_status=false systemd.unit=multi-user.target",
+        )
         with machine.running():
-            return machine.wait(commands, timeout_s)
+            yield machine
 
 
 @contextmanager
@@ -77,7 +96,10 @@ def work_disk(commands: Sequence[str], files: Sequence[Path]) -> Iterator[Path]:
         root.mkdir()
         (root / "commands").write_text(script_of(commands, "bash"))
         for file in files:
-            shutil.copy(file, root)
-        size_mib = sum(file.stat().st_size for file in root.iterdir()) // 2**20
+            if file.is_dir():
+                shutil.copytree(file, root / file.name)
+            else:
+                shutil.copy(file, root)
+        size_mib = sum(file.stat().st_size for file in root.rglob("*")) // 2**20
         make_image(root, image, size_mib + 32)
         yield image

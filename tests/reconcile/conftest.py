@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from daemon.compiler.order import APPLY_ORDER
+from daemon.compiler.result import Outside
 from daemon.drivers.links import host_mac
 from daemon.model.base import Address
 from daemon.model.endpoint import AttachKind
@@ -42,6 +43,7 @@ class FakeHost:
     settled: int = 0
     switched: list[int] = field(default_factory=list)
     needed: Tables = field(default_factory=dict)  # rows an older build refers to
+    outside_devices: dict[str, int] = field(default_factory=dict)  # name -> ifindex
     _next: int = 100
 
     def _call(self) -> None:
@@ -130,6 +132,18 @@ class FakeHost:
             raise HostError(f"no device has {vtep}")
         self.underlay_guarded = True
         return self.underlay_ifindex
+
+    def outside(self, wants: Mapping[str, str]) -> dict[str, Outside | HostError]:
+        return {network: self._outside(network, device) for network, device in wants.items()}
+
+    def _outside(self, network: str, device: str) -> Outside | HostError:
+        if device not in self.outside_devices:
+            return HostError(f"device {device} is not there yet", State.PENDING)
+        return Outside(network, self.outside_devices[device], "02:ee:00:00:00:01")
+
+    def check_outside(self, wants: Mapping[str, str]) -> tuple[Outside, ...]:
+        found = self.outside(wants).values()
+        return tuple(one for one in found if isinstance(one, Outside))
 
     def check_underlay(self, vtep: Address) -> int:
         self._call()

@@ -257,7 +257,9 @@ class Zone:
             handles.append(os.pidfd_open(self.pid(node)))
             signal.pidfd_send_signal(handles[-1], signal.SIGKILL)
         for handle in handles:
-            assert select.select([handle], [], [], 5)[0], "still alive"
+            waiting = select.poll()  # select() takes no descriptor above 1023
+            waiting.register(handle, select.POLLIN)
+            assert waiting.poll(5000), "still alive"
             os.close(handle)
 
     def launch(self, *nodes: str) -> None:

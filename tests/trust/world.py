@@ -1,4 +1,4 @@
-"""A zone of real daemons in namespaces: n1 and n2 direct it, n3 does not.
+"""A zone of real daemons in namespaces: n1 and n2 direct it, n3 does not. On SQLite or etcd.
 
 They joined as machines do: n1 made the zone, the others came with tokens. What speaks to
 them here does so from inside a node's namespace, over the underlay.
@@ -33,7 +33,7 @@ from daemon.trust.errors import TrustError
 from daemon.trust.folder import TrustFolder
 from daemon.trust.invitation import read_invitation
 from plumctl.client import Client
-from plumctl.sandbox import fabric, process, zone
+from plumctl.sandbox import etcd, fabric, process, zone
 from plumctl.sandbox.layout import NETNS_DIR, Layout, vtep
 
 NAME = "t-trust"
@@ -65,9 +65,12 @@ class Answer:
 
 
 class World:
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, underlay: fabric.Fabric) -> None:
         self.layout = layout
+        self.underlay = underlay
         self.store = f"sqlite://{layout.store}"
+        if underlay.store == "etcd":  # one certificate for all, at the same place on every node
+            self.store = etcd.url(layout, underlay, "n1")
         self.token = ""  # of a zone-admin
 
     def address(self, node: str) -> str:
@@ -142,6 +145,21 @@ class World:
             return False
         return True
 
+    def start_members(self, *nodes: str) -> None:
+        """Those of the store on etcd; none on SQLite."""
+        if nodes or etcd.members(self.underlay):
+            etcd.make_certificates(self.layout, self.underlay)
+        for node in nodes or etcd.members(self.underlay):
+            process.start_member(self.layout, node, etcd.command(self.layout, self.underlay, node))
+
+    @property
+    def zone_id(self) -> str:
+        return self.folder("n1").read().zone_id
+
+    def pid(self, name: str) -> int:
+        """Of a node's plumd, or of its member (`n1.etcd`)."""
+        return next(one.pid for one in process.processes(self.layout) if one.node == name)
+
     def kill(self, node: str) -> None:
         for found in process.processes(self.layout):
             if found.node == node:
@@ -202,16 +220,18 @@ class World:
         return [line.split()[3] for line in listed.splitlines()]
 
 
-def make() -> Iterator[World]:
+def make(name: str = NAME, store: str = "sqlite") -> Iterator[World]:
     """The zone, and a machine n4 beside it that is in none."""
-    layout = Layout(NAME)
+    layout = Layout(name)
     zone.down(layout, str)
-    world = World(layout)
+    underlay = fabric.Fabric((*NODES, "n4"), 4, 1500, store)
+    world = World(layout, underlay)
     try:
         layout.run_dir.mkdir(mode=0o750, parents=True)
         layout.store_dir.mkdir(mode=0o750, parents=True)
         fabric.ensure_bpffs()
-        fabric.build(layout, fabric.Fabric((*NODES, "n4"), 4, 1500))
+        fabric.build(layout, underlay)
+        world.start_members()
         first = world.plumctl(
             "n1", "zone", "init", "--node", "n1", "--vtep", "192.0.2.1", "--store", world.store
         )
@@ -233,6 +253,6 @@ def make() -> Iterator[World]:
     finally:
         zone.down(layout, str)
         layout.lock_file.unlink(missing_ok=True)
-    left = [name for name in fabric.namespaces() if NAME in name]
+    left = [found for found in fabric.namespaces() if f"{name}-" in found]
     assert not left, left
     assert process.processes(layout) == []

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,10 +16,11 @@ from daemon.store.interface import Compare, Delete, Put, Store
 from daemon.store.open import open_store
 from daemon.zone.election import lead, stay_alive
 from daemon.zone.keys import leader_key
-from tests.store.conftest import BACKENDS, Backend
+from tests.store.conftest import BACKENDS, ROOT, Backend
 
 pytestmark = pytest.mark.asyncio
 JOB = "test"
+KEY = "/plum/test-election"
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -120,3 +126,58 @@ async def test_a_sign_of_life_comes_back_after_its_lease_was_lost(store: Store) 
         await store.revoke(lost)
     living.cancel()
     await asyncio.wait([living])
+
+
+class Standing:
+    """A process that stands for the job and writes while it leads."""
+
+    def __init__(self, url: str, node: str) -> None:
+        command = [sys.executable, "-m", "tests.zone.leader", url, JOB, node, KEY]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT)
+
+    def says(self, word: str, timeout_s: float = 20) -> None:
+        """Until it says this, whatever it says before."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + timeout_s
+        while select.select([self.process.stdout], [], [], deadline - time.monotonic())[0]:
+            line = self.process.stdout.readline()
+            assert line, "it ended"
+            if line.startswith(word.encode()):
+                return
+        raise AssertionError(f"it does not say {word!r} in {timeout_s:g} s")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+async def test_a_process_paused_past_its_lease_wakes_and_its_write_is_refused(
+    backend: Backend, store: Store
+) -> None:
+    names: list[str] = []
+
+    async def follow(revision: int) -> None:
+        async for batch in store.watch([KEY], revision):
+            names.extend(c.item.value.decode().split()[0] for c in batch.changes if c.item)
+
+    watching = asyncio.create_task(follow((await store.list(KEY)).revision))
+    first = Standing(backend.url, "n1")
+    second: Standing | None = None
+    try:
+        await asyncio.to_thread(first.says, "leads")
+        await until(lambda: len(names) > 5)
+        second = Standing(backend.url, "n2")
+        first.process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(second.says, "leads")
+        await until(lambda: names[-1] == "n2")
+        first.process.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(first.says, "refused")
+        seen = len(names)
+        await until(lambda: len(names) > seen + 20)
+    finally:
+        first.end()
+        if second is not None:
+            second.end()
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert "n1" not in names[names.index("n2") :]

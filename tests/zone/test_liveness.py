@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
 import pytest
 
-from daemon.zone.liveness import BETTER_S, WORSE_S, Bench, Life, Witnesses, judge
+from daemon.store.interface import Compare, Delete, Listing, Put, Store, StoreError
+from daemon.zone import liveness
+from daemon.zone.keys import ALIVE, MESH, leader_key
+from daemon.zone.liveness import (
+    BETTER_S,
+    WORSE_S,
+    Bench,
+    Life,
+    Witnesses,
+    judge,
+    read_liveness,
+    watch_over,
+)
+from daemon.zone.liveness import NODES as NODES_AT
+from tests.store.conftest import BACKENDS, Backend
 
+OFFICE = leader_key("liveness")
 NODES = frozenset({"n1", "n2", "n3"})
 
 
@@ -68,3 +87,86 @@ def test_another_reason_for_the_same_state_keeps_its_beginning() -> None:
     assert (first.state, second.state) == (Life.SUSPECT, Life.SUSPECT)
     assert first.why != second.why
     assert first.since == second.since
+
+
+# The leader's job, on a real store
+
+
+class Counted:
+    """The store, and how often it was listed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.listings = 0
+
+    async def list(self, prefix: str) -> Listing:
+        self.listings += 1
+        return await self._store.list(prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    made: Backend = BACKENDS[request.param]()
+    async with await made.open() as opened:
+        yield opened
+    made.dispose()
+
+
+@pytest.fixture
+async def judged(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counted]:
+    """n1 and n2 live; the job runs."""
+    monkeypatch.setattr(liveness, "WORSE_S", 0.2)
+    monkeypatch.setattr(liveness, "BETTER_S", 0.2)
+    living = [
+        Put(f"{prefix}{node}", b"{}") for prefix in (NODES_AT, ALIVE) for node in ("n1", "n2")
+    ]
+    office = await store.commit([], [*living, Put(OFFICE, b"")])
+    counted = Counted(store)
+    job = asyncio.create_task(watch_over(cast(Store, counted), Compare(OFFICE, office.revision)))
+    await until(store, {"n1": "alive", "n2": "alive"})
+    yield counted
+    job.cancel()
+    await asyncio.wait([job])
+
+
+async def until(store: Store, wanted: dict[str, str]) -> None:
+    async with asyncio.timeout(10):
+        while {node: life.state for node, life in (await read_liveness(store)).items()} != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_who_changes_is_judged_anew_and_nobody_is_asked(
+    judged: Counted, store: Store
+) -> None:
+    listed = judged.listings
+    await store.commit([], [Delete(f"{ALIVE}n2")])
+    await until(store, {"n1": "alive", "n2": "suspect"})
+    await store.commit([], [Put(f"{MESH}n1", b'{"unreachable": ["n2"]}')])
+    await until(store, {"n1": "alive", "n2": "dead"})
+    await store.commit([], [Put(f"{ALIVE}n2", b"{}"), Delete(f"{MESH}n1")])
+    await until(store, {"n1": "alive", "n2": "alive"})
+    await store.commit([], [Put(f"{NODES_AT}n3", b"{}"), Put(f"{ALIVE}n3", b"{}")])
+    await until(store, {"n1": "alive", "n2": "alive", "n3": "alive"})
+    await store.commit([], [Delete(f"{NODES_AT}n2"), Delete(f"{ALIVE}n2")])
+    await until(store, {"n1": "alive", "n3": "alive"})
+    assert judged.listings == listed
+
+
+async def test_a_deposed_leader_ends_at_its_first_write(store: Store) -> None:
+    await store.commit([], [Put(f"{NODES_AT}n1", b"{}"), Put(f"{ALIVE}n1", b"{}")])
+    with pytest.raises(StoreError, match="another node leads"):
+        await watch_over(store, Compare(OFFICE, 1))
+    assert await read_liveness(store) == {}
+
+
+def test_a_node_that_leaves_while_in_doubt_is_not_looked_at_again() -> None:
+    bench = Bench()
+    bench.look(seen("n1 n2 n3"), 0)
+    assert bench.due() is None
+    bench.look(seen("n2 n3"), 10)
+    assert bench.due() == 10 + WORSE_S
+    bench.look(Witnesses(frozenset({"n2", "n3"}), frozenset({"n2", "n3"}), {}), 11)
+    assert bench.due() is None
