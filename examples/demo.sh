@@ -1,7 +1,7 @@
 #!/bin/sh
 # A tour: three nodes on this machine, two tenants with the same addresses, a
-# dual-stack domain. Every line that starts with $ is a command you can repeat.
-# Ends with the zone up; `plumctl sandbox down` removes it.
+# dual-stack domain, and a way out through two gateways. Every line that starts with $ is a
+# command you can repeat. Ends with the zone up; `plumctl sandbox down` removes it.
 set -eu
 cd "$(dirname "$0")"
 
@@ -56,6 +56,41 @@ plumctl sandbox exec acme/shop/web-1 -- timeout 20 iperf3 -s -1 -p 80 >/dev/null
 sleep 1 # it is listening
 show plumctl sandbox exec acme/shop/db-1 -- iperf3 -c 10.1.0.11 -p 80 -t 2 -f g
 wait
+
+say "A way out of the zone: two gateways, an outside host, and a shop behind a load balancer."
+show plumctl apply --wait -f outside.yaml
+show plumctl get external
+show plumctl sandbox exec umbrella/site/app-1 -- ping -c 2 -i 0.2 198.51.100.254
+pages=$(mktemp -d)
+trap 'rm -rf "$pages"' EXIT
+for server in web-1 web-2; do
+	mkdir "$pages/$server"
+	echo "hello from $server" >"$pages/$server/index.html"
+	plumctl sandbox exec "umbrella/site/$server" -- timeout 60 python3 -m http.server 80 -d "$pages/$server" >/dev/null 2>&1 &
+	servers="${servers:-} $!"
+done
+sleep 1 # both are listening
+show plumctl sandbox outside -- curl --no-progress-meter --max-time 5 http://198.51.100.132/
+
+say "A gateway loses its device outside while the shop is visited: every visitor is served."
+visits='for _ in $(seq 30); do curl -s --max-time 5 http://198.51.100.132/ || echo not served; done'
+printf '\n\033[1m$ plumctl sandbox node n2 -- ip link set outside down   (while 30 visitors come)\033[0m\n'
+(
+	sleep 0.3
+	plumctl sandbox node n2 -- ip link set outside down
+) &
+down=$!
+served=$(plumctl sandbox outside -- sh -c "$visits" | sort | uniq -c)
+wait "$down"
+plumctl sandbox node n2 -- ip link set outside up
+echo "$served"
+if echo "$served" | grep -q "not served"; then
+	echo "a visitor was turned away, and must not have been" >&2
+	exit 1
+fi
+# shellcheck disable=SC2086 # a list
+kill $servers
+wait || true
 
 say "What each endpoint did."
 show plumctl get endpoint --tenant acme -o wide

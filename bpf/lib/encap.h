@@ -41,6 +41,7 @@ struct tunnel {
 	__u32 vni;
 	__u16 entropy; /* outer source port, host order */
 	__be16 ethertype;
+	bool again; /* the frame came out of a tunnel */
 	__u8 dmac[6] __attribute__((aligned(2)));
 	__u8 smac[6] __attribute__((aligned(2)));
 };
@@ -120,27 +121,27 @@ static __always_inline int write_outer6(struct __sk_buff *skb, const struct tunn
 
 /* Grows the frame after its Ethernet header; the old header is written anew as
  * inner one. FIXED_GSO keeps segment sizes: the endpoint's MTU left room. */
-static __always_inline int grow(struct __sk_buff *skb, bool v4, __be16 ethertype)
+static __always_inline int grow(struct __sk_buff *skb, bool v4, __be16 ethertype, bool again)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH |
 		      BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	__s32 bytes = v4 ? OUTER4 : OUTER6;
 
 	if (ethertype == bpf_htons(ETH_P_ARP)) {
 		/* adjust_room takes IP only; 60 bytes also let the receiver shrink */
 		if (skb->len < ETH_ZLEN && bpf_skb_change_tail(skb, ETH_ZLEN, 0) < 0)
 			return DROP(HELPER);
-		return bpf_skb_change_head(skb, v4 ? OUTER4 : OUTER6, 0) < 0 ? DROP(HELPER) : NEXT;
+		return bpf_skb_change_head(skb, (__u32)bytes, 0) < 0 ? DROP(HELPER) : NEXT;
 	}
-	if (v4)
-		return bpf_skb_adjust_room(skb, OUTER4, BPF_ADJ_ROOM_MAC,
-					   flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4) < 0
-			       ? DROP(HELPER)
-			       : NEXT;
-	return bpf_skb_adjust_room(skb, OUTER6, BPF_ADJ_ROOM_MAC,
-				   flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6) < 0
-		       ? DROP(HELPER)
-		       : NEXT;
+	flags |= v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+	if (!bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags))
+		return NEXT;
+	/* The kernel still takes it for encapsulated, and knows the headers' places. */
+	if (again && !bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC,
+					  BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+		return NEXT;
+	return DROP(HELPER);
 }
 
 static __always_inline const struct path *fresh_path(__u32 node, __u64 now)
@@ -188,7 +189,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct confi
 	if (!to || addr_is_zero(to->vtep))
 		return DROP(NO_PATH);
 	v4 = is_mapped4(to->vtep);
-	rc = grow(skb, v4, t->ethertype);
+	rc = grow(skb, v4, t->ethertype, t->again);
 	if (rc)
 		return rc;
 	rc = v4 ? write_outer4(skb, t, cfg->vtep, to->vtep)

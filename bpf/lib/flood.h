@@ -44,7 +44,7 @@ static __always_inline void flood_wrap(struct flood_run *run, const struct tunne
 				       const __be32 *to)
 {
 	run->v4 = is_mapped4(to);
-	if (grow(run->skb, run->v4, t->ethertype)) {
+	if (grow(run->skb, run->v4, t->ethertype, false)) {
 		run->failed = true;
 		return;
 	}

@@ -32,6 +32,7 @@ static __always_inline int to_edge(struct __sk_buff *skb, struct pkt *p, const s
 {
 	struct tunnel t = { .node = node, .vni = p->external, .ethertype = p->ethertype };
 
+	t.again = p->from_underlay;
 	t.entropy = (__u16)(49152 + (p->hash & 0x3fff));
 	external_mac(t.dmac, p->external);
 	external_mac(t.smac, p->external);

@@ -31,18 +31,16 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    the bridge it is delivered on: MTU. Routed, and the last router has no
    interface on that bridge: NO_ROUTER.
 7. FLOW_LOOKUP: an ICMP error or reply belongs to no connection: ICMP_UNRELATED.
-8. EGRESS_POLICY of the sender; the peer is the destination address. ROUTER_POLICY of
-   each interface on the way: where the packet enters a router its egress rules, the
-   peer is the destination; where it leaves its ingress rules, the peer is the source.
+8. EGRESS_POLICY of the sender; the peer is the destination. ROUTER_POLICY: egress rules
+   of interfaces it enters by, ingress rules of those it leaves by (peer: source).
 9. Delivered here: INGRESS_POLICY of the receiver; the peer is the source address.
    Elsewhere: ENCAPSULATE with the VNI of the bridge, and on that node VNI, then
    the destination MAC (NOT_HERE if not of a local endpoint) and INGRESS_POLICY.
 
 A flooded packet passes MTU, 7 and 8 once, and 9 for each member of the replication
 list but the sender; a MAC that nobody has on the receiving node either goes to
-its local members, or is FLOOD_OFF. ARP, neighbour and router solicitations and
-DHCP requests are answered after 3, IGMP and MLD end in FLOOD; they open no
-connection and are not predicted.
+its local members, or is FLOOD_OFF. What opens no connection (ARP, ND, DHCP, IGMP, MLD)
+is not predicted.
 """
 
 from __future__ import annotations
@@ -192,16 +190,15 @@ class _Walk:
                 raise _Dropped(Drop.TTL)
             route = self._chosen(rows, router)
             self._now = replace(self._now, ttl=self._now.ttl - 1)
+            self._pass(rows, router, near, towards=False)
             if route.kind == RouteKind.UPLINK:
-                self._enter(rows, router, near)
                 return self._leave(rows, ep, router)
             addr, out = self._next(rows, route)
             host = rows.host(ep.domain, addr)
             if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
-            leaving = out if host.router else host.vni
-            self._pass(rows, router, near, leaving)
-            near = leaving
+            near = out if host.router else host.vni
+            self._pass(rows, router, near, towards=True)
             if host.balancer and addr == self._dst:
                 return self._balance(rows, ep, host.balancer)
             if host.balancer:
@@ -291,28 +288,20 @@ class _Walk:
         hop = rows.hop(route, self._packet.flow_hash)
         return hop.addr, hop.vni
 
-    def _pass(self, rows: Lookup, router: int, near: int, out: int) -> None:
-        self._enter(rows, router, near)
-        left = rows.rif(router, out)
-        if left is not None:
-            self._gates.append((left.ingress_set, True))
-
-    def _enter(self, rows: Lookup, router: int, near: int) -> None:
-        entered = rows.rif(router, near)
-        if entered is not None:
-            self._gates.append((entered.egress_set, False))
+    def _pass(self, rows: Lookup, router: int, vni: int, *, towards: bool) -> None:
+        rif = rows.rif(router, vni)
+        if rif is not None:
+            self._gates.append((rif.ingress_set if towards else rif.egress_set, towards))
 
     def _routers_policy(self, rows: Lookup, ep: Ep, *, outside: bool = False) -> None:
-        gates = [gate for gate in self._gates if gate[0]]
-        if gates:
+        if any(number for number, _ in self._gates):
             self._step(Stage.ROUTER_POLICY)
-        for number, towards in gates:
+        for number, towards in filter(lambda gate: gate[0], self._gates):
             end = self._src if towards else self._dst
             peer = rows.peer_class(ep.domain, end, outside=outside and not towards)
             action, rule = rows.decide(number, peer, self._packet)
             if action is not PolicyAction.NONE:
-                rules = (*self._now.router_rules, rule)
-                self._now = replace(self._now, router_rules=rules)
+                self._now = replace(self._now, router_rules=(*self._now.router_rules, rule))
             if action is PolicyAction.DENY:
                 raise _Dropped(Drop.POLICY_ROUTER)
 

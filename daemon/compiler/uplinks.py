@@ -24,13 +24,15 @@ from daemon.compiler.wide import (
 )
 from daemon.model.balancer import Affinity
 from daemon.model.base import Address
-from daemon.model.derive import uplinks_of
+from daemon.model.derive import gateways_of, joins_only, uplinks_of
 from daemon.model.domain import Uplink
 from daemon.model.object import Domain, External
 from daemon.model.snapshot import Snapshot
 
 _PROTO = {"tcp": 6, "udp": 17}
 
+#: Device of a gateway that has none: what would leave by it has no route.
+LOOPBACK = 1
 #: Node and gateway ids a public address is reached through.
 Public = tuple[abi.PublicKey, str]
 
@@ -214,6 +216,8 @@ def external_rows(
     outside = {one.network: one for one in runtime.outside}
     for name, external in snapshot.externals.items():
         spec, here = external.spec, outside.get(name)
+        if joins_only(spec) and node in gateways_of(spec):
+            here = Outside(name, LOOPBACK, "00:00:00:00:00:00")
         mac = mac_bytes(here.mac) if here else bytes(6)
         rows["plum_external"][abi.ExternalKey(external.vni)] = abi.External(
             here.ifindex if here else 0,
@@ -224,15 +228,18 @@ def external_rows(
         )
         if here is None:
             continue
-        key = abi.AttachmentKey(here.ifindex, spec.vlan or 0)
-        rows["plum_attachment"][key] = abi.Attachment(external.vni)
-        _outside_routes(external, node, here, rows)
+        if not joins_only(spec):
+            key = abi.AttachmentKey(here.ifindex, spec.vlan or 0)
+            rows["plum_attachment"][key] = abi.Attachment(external.vni)
+            _outside_routes(external, node, here, rows)
         publics = list(_publics(snapshot, name, external.vni))
         for public, owner in publics:
             if owner != node and owner in node_ids:
                 row = abi.PublicEnd(0, node_ids[owner], 0, 0, ZERO, 0, 0)
                 rows["plum_public"][public] = row
         _balanced_outside(snapshot, node, node_ids, name, external.vni, rows)
+        if joins_only(spec):
+            continue
         down = {gateway for network, gateway in runtime.down if network == name}
         alive = [g.node for g in spec.gateways if g.node not in down]
         own = {wide(a.ip) for g in spec.gateways if g.node == node for a in g.addresses}

@@ -57,6 +57,11 @@ def uplinks_of(spec: DomainSpec) -> Iterator[tuple[int, Router, Uplink]]:
             yield index, router, router.uplink
 
 
+def joins_only(spec: ExternalSpec) -> bool:
+    """Nothing is outside: the network lies between domains of the zone."""
+    return all(gateway.device is None for gateway in spec.gateways)
+
+
 def gateways_of(spec: ExternalSpec) -> frozenset[str]:
     """Nodes through which an external network is reached."""
     return frozenset(gateway.node for gateway in spec.gateways)

@@ -11,9 +11,10 @@ class Gateway(Model):
     """A node's attachment. All of a network's gateways carry traffic at the same time."""
 
     node: Name
-    device: str = Field(min_length=1, max_length=15)
+    #: Absent on all gateways: nothing is outside, the network only joins domains.
+    device: str | None = Field(default=None, min_length=1, max_length=15)
     #: The gateway's own addresses there, with prefix length.
-    addresses: tuple[Interface, ...] = Field(min_length=1)
+    addresses: tuple[Interface, ...] = ()
 
 
 class ExternalRoute(Model):

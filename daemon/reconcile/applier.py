@@ -126,7 +126,7 @@ class Applier:
             name: gateway.device
             for name, external in snapshot.externals.items()
             for gateway in external.spec.gateways
-            if gateway.node == self._node
+            if gateway.node == self._node and gateway.device is not None
         }
         results = self._host.outside(self._attached)
         found = (one for one in results.values() if isinstance(one, Outside))

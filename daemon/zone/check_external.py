@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from daemon.model.base import Address, Network
-from daemon.model.derive import uplinks_of
+from daemon.model.derive import joins_only, uplinks_of
 from daemon.model.domain import DomainSpec, Uplink
 from daemon.model.node import Role
 from daemon.model.object import Kind
@@ -36,8 +36,16 @@ def _check_external(name: str, edit: Edit, problems: Problems) -> None:
         problems.add(f"{at}.block_ports", f"{spec.block_ports} is no power of two")
     segments = [address.network for one in spec.gateways for address in one.addresses]
     seen: set[str] = set()
+    if joins_only(spec):
+        for field in ("vlan", "routes"):
+            if getattr(spec, field):
+                problems.add(f"{at}.{field}", "leads nowhere: no gateway has a device")
     for i, gateway in enumerate(spec.gateways):
         where = f"{at}.gateways[{i}]"
+        if not joins_only(spec) and gateway.device is None:
+            problems.add(f"{where}.device", "is missing; other gateways have one")
+        if gateway.device is not None and not gateway.addresses:
+            problems.add(f"{where}.addresses", "is empty; a gateway has an address of its own")
         node = edit.nodes.get(gateway.node)
         if node is None and not edit.is_broken(Kind.NODE, gateway.node):
             problems.add(f"{where}.node", f"there is no node {gateway.node}")
@@ -46,7 +54,8 @@ def _check_external(name: str, edit: Edit, problems: Problems) -> None:
         if gateway.node in seen:
             problems.add(f"{where}.node", f"node {gateway.node} is in this list already")
         seen.add(gateway.node)
-        _check_device(where, name, gateway.node, gateway.device, spec.vlan, edit, problems)
+        if gateway.device is not None:
+            _check_device(where, name, gateway.node, gateway.device, spec.vlan, edit, problems)
     for i, route in enumerate(spec.routes):
         for j, via in enumerate(route.via):
             if not any(via.version == net.version and via in net for net in segments):

@@ -151,13 +151,13 @@ def _build(layout: Layout, wanted: Fabric, say: Say) -> None:
             }
             for index, node in enumerate(wanted.nodes, start=1)
         ]
-        + [_external(wanted)],
+        + [external(wanted)],
         comment="sandbox up",
     )
     state.write(layout, wanted)
 
 
-def _external(wanted: Fabric) -> dict[str, object]:
+def external(wanted: Fabric) -> dict[str, object]:
     """The network outside: the first nodes are its gateways."""
     hosts = [str(host.ip) for host in OUTSIDE_HOSTS]
     return {

@@ -32,7 +32,9 @@ def zone(a_domain: Domain, *policies: AdminPolicy) -> Snapshot:
     e1 = endpoint(1, labels={"app": "web"})
     e2 = endpoint(2, labels={"app": "db"})
     made = snapshot(a_domain, e1, e2)
-    return Snapshot(1, {}, made.nodes, made.domains, made.endpoints, {p.name: p for p in policies})
+    return Snapshot(
+        1, {}, made.nodes, made.domains, made.endpoints, {}, {p.name: p for p in policies}
+    )
 
 
 def decide(given: Snapshot, peer: str = "10.0.1.12", dport: int = 80) -> tuple[bool, str]:
@@ -143,7 +145,7 @@ def test_a_change_of_an_administrators_policy_is_compiled_though_nothing_else_ch
     devices = {path: Device(200 + e.slot) for path, e in before.endpoints.items()}
     first = compile_node(before, "n1", devices, RUNTIME, cache)
     after = Snapshot(
-        2, {}, before.nodes, before.domains, before.endpoints,
+        2, {}, before.nodes, before.domains, before.endpoints, {},
         {"g": admin("g", {"action": "deny"})},
     )  # fmt: skip
     second = compile_node(after, "n1", devices, RUNTIME, cache)

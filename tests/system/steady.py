@@ -6,14 +6,14 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.system.zone import Guest
 
 UDP_PORT, TCP_PORT = 7301, 7302
 EVERY_S = 0.01
-PATIENCE_S = 5.0  # after which an echo does not come any more
+PATIENCE_S = 3.0  # after which an echo does not come any more
 
 
 @dataclass
@@ -45,11 +45,11 @@ def steady(client: Guest, server: Guest) -> Iterator[Steady]:
         near.settimeout(PATIENCE_S * 4)
         here.connect((server.ip(), UDP_PORT))
         threads = [
-            threading.Thread(target=_echo, args=(there,)),
-            threading.Thread(target=_echo_stream, args=(far,)),
-            threading.Thread(target=_collect, args=(here, seen, over)),
-            threading.Thread(target=_send, args=(here, seen, over)),
-            threading.Thread(target=_talk, args=(near, seen, over)),
+            _thread(_echo, there),
+            _thread(_echo_stream, far),
+            _thread(_collect, here, seen, over),
+            _thread(_send, here, seen, over),
+            _thread(_talk, near, seen, over),
         ]
         for thread in threads:
             thread.start()
@@ -61,9 +61,15 @@ def steady(client: Guest, server: Guest) -> Iterator[Steady]:
                 thread.join()
             with contextlib.suppress(OSError):
                 near.shutdown(socket.SHUT_RDWR)
-            here.send(b"")  # ends the echo
+            with contextlib.suppress(OSError):
+                here.send(b"")  # ends the echo
             for thread in threads[:2]:
-                thread.join()
+                thread.join(PATIENCE_S)
+
+
+def _thread(run: Callable[..., None], *arguments: object) -> threading.Thread:
+    """Whatever becomes of it, the tests end."""
+    return threading.Thread(target=run, args=arguments, daemon=True)
 
 
 def _echo(there: socket.socket) -> None:
@@ -84,16 +90,19 @@ def _echo_stream(far: socket.socket) -> None:
 
 
 def _send(here: socket.socket, seen: Steady, over: threading.Event) -> None:
-    while not over.wait(EVERY_S):
-        here.send(seen.sent.to_bytes(8, "big"))
-        seen.sent += 1
+    try:
+        while not over.wait(EVERY_S):
+            here.send(seen.sent.to_bytes(8, "big"))
+            seen.sent += 1
+    except OSError as error:
+        seen.broken = f"a datagram was not sent: {error}"
 
 
 def _collect(here: socket.socket, seen: Steady, over: threading.Event) -> None:
     here.settimeout(0.1)
     deadline = 0.0
     while True:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(OSError):  # TimeoutError is one; a refusal is a loss
             seen.echoed.add(int.from_bytes(here.recv(64), "big"))
         if not over.is_set():
             continue

@@ -12,7 +12,7 @@ from daemon.model.manifest import parse_manifests
 from tests.system.zone import Attempt, Guest, Zone, outcomes, until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "guarded.yaml"
-TENANT = "t-sys-umbrella"
+TENANT = "t-sys-tyrell"
 LAB = f"{TENANT}/lab"
 POLICY = ("adminpolicy", "house-rules")
 

@@ -24,6 +24,7 @@ from daemon.trust.contexts import client_context
 from daemon.trust.folder import TrustFolder
 from daemon.zone.keys import leader_key
 from plumctl.errors import PlumError
+from plumctl.run import run
 from plumctl.sandbox import fabric, process
 from tests.system.steady import steady
 from tests.system.zone import Document, Guest, domain, endpoint, tenant
@@ -107,6 +108,20 @@ def test_who_joins_is_told_of_the_etcd_and_all_live_in_it(zone: World) -> None:
     with steady(guest("n1"), guest("n3")) as traffic:
         until(lambda: traffic.connection_echoes >= 10)
     traffic.check()
+
+
+def test_what_these_tests_call_steady_notices_a_loss(zone: World) -> None:
+    switch = zone.layout.fabric
+    with steady(guest("n1"), guest("n3")) as traffic:
+        run(*fabric.enter(switch, ["ip", "link", "set", "n3", "down"]))
+        sent = traffic.sent
+        until(lambda: traffic.sent > sent + 10)
+        run(*fabric.enter(switch, ["ip", "link", "set", "n3", "up"]))
+        echoes = traffic.connection_echoes
+        until(lambda: traffic.connection_echoes > echoes)
+    with pytest.raises(AssertionError, match="lost"):
+        traffic.check()
+    until(lambda: lives(zone) == dict.fromkeys(NODES, "alive"), 30)
 
 
 def test_the_loss_of_a_member_stops_nothing(zone: World, newcomer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,10 +20,18 @@ from daemon.store.open import open_store
 from daemon.zone.apply import apply
 from daemon.zone.export import export, export_yaml
 from daemon.zone.read import read_snapshot
+from plumctl.sandbox.zone import external, fabric_for
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+#: The sandbox's own.
 NODES = "\n---\n".join(
-    f"{{kind: node, name: n{i}, spec: {{vtep: 192.0.2.{i}}}}}" for i in (1, 2, 3)
+    [
+        *(
+            f"{{kind: node, name: n{i}, spec: {{vtep: 192.0.2.{i}, roles: [edge, gateway]}}}}"
+            for i in (1, 2, 3)
+        ),
+        json.dumps(external(fabric_for(3, 4, 1500))),
+    ]
 )
 
 
@@ -53,6 +62,8 @@ def test_there_are_the_examples_that_were_promised() -> None:
         "twenty-bridges.yaml",
         "balanced.yaml",
         "guarded.yaml",
+        "outside.yaml",
+        "catalogue.yaml",
     }
 
 
