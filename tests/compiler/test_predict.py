@@ -50,7 +50,7 @@ class Names:
         if made.outcome is Outcome.ANSWERED:
             return Fate("answered")
         if made.outcome is Outcome.OUTSIDE:
-            return Fate("outside", egress=egress)
+            return Fate("outside", egress=egress, routers=routers)
         if made.outcome is Outcome.FLOODED:
             return Fate("flooded", egress=egress, copies=self.copies(made), routers=routers)
         path = self._devices[made.node, made.ifindex]
