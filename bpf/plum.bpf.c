@@ -214,11 +214,20 @@ static __always_inline int judge(struct __sk_buff *skb, struct pkt *p, const str
 	if (!p->judged && !p->exempt) {
 		if (!p->from_underlay) {
 			rc = stage_sender_policy(p);
+			if (p->log)
+				log_decision(p, p->in_slot, !rc);
+			if (rc)
+				return rc;
+		}
+		if (p->gated && !p->reply) {
+			rc = stage_router_policy(p);
 			if (rc)
 				return rc;
 		}
 		if (p->out_ifindex) {
 			rc = stage_receiver_policy(p);
+			if (p->log)
+				log_decision(p, p->out_slot, !rc);
 			if (rc)
 				return rc;
 		} else if (p->external) {

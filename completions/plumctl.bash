@@ -47,6 +47,7 @@ _plumctl() {
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
                 "policy test") verb="policy test" ;;
+                "policy log") verb="policy log" ;;
                 "status") verb="status" ;;
                 "whoami") verb="whoami" ;;
                 "user create") verb="user create" ;;
@@ -87,7 +88,7 @@ _plumctl() {
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "token join add rotate cordon uncordon drain remove" ;;
             "zone ") _plumctl_words "init show backup restore migrate rotate-ca" ;;
-            "policy ") _plumctl_words "test" ;;
+            "policy ") _plumctl_words "test log" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node outside" ;;
@@ -259,10 +260,18 @@ _plumctl_flag() {
         "policy test:--to") expect='-' ;;
         "policy test:--port") expect='-' ;;
         "policy test:--protocol") expect='-' ;;
+        "policy test:--at") expect='-' ;;
         "policy test:--tenant" | "policy test:-t") expect='tenant' ;;
         "policy test:--domain" | "policy test:-d") expect='domain' ;;
         "policy test:-o" | "policy test:--output") expect='=FORMAT' ;;
         "policy test:--socket") expect='@file' ;;
+        "policy log:--rule") expect='-' ;;
+        "policy log:--node") expect='node' ;;
+        "policy log:--limit") expect='-' ;;
+        "policy log:--tenant" | "policy log:-t") expect='tenant' ;;
+        "policy log:--domain" | "policy log:-d") expect='domain' ;;
+        "policy log:-o" | "policy log:--output") expect='=FORMAT' ;;
+        "policy log:--socket") expect='@file' ;;
         "status:-o" | "status:--output") expect='=FORMAT' ;;
         "status:--socket") expect='@file' ;;
         "whoami:-o" | "whoami:--output") expect='=FORMAT' ;;
@@ -348,7 +357,8 @@ _plumctl_flags() {
         "mesh") flags="--from -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
-        "policy test") flags="--from --to --port --protocol --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
+        "policy test") flags="--from --to --port --protocol --at --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
+        "policy log") flags="--rule --node --limit --follow --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "status") flags="-o --output --no-headers --socket --help -h" ;;
         "whoami") flags="-o --output --socket --help -h" ;;
         "user create") flags="--role --tenant -t --comment -o --output --socket --help -h" ;;

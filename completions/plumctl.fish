@@ -10,7 +10,7 @@ function __plumctl_words
     for word in (commandline -opc)[2..]
         if test $skip -eq 1
             set skip 0
-        else if contains -- $word --address --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --host-key --key --label --limit --mac --mtu --name --netns --node --nodes --object --out --outcome --output --package --port --protocol --role --server --set --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
+        else if contains -- $word --address --at --bridge --ca --comment --confirm --device --domain --endpoint --expires --file --from --host-key --key --label --limit --mac --mtu --name --netns --node --nodes --object --out --outcome --output --package --port --protocol --role --rule --server --set --since --socket --state-dir --store --tap --tenant --timeout --to --token-file --ttl --underlay --underlay-mtu --user --veth --vtep -d -e -f -o -t
             set skip 1
         else if not string match -q -- '-*' $word
             echo $word
@@ -88,6 +88,7 @@ complete -c plumctl -n '__plumctl_only zone' -f -a restore -d 'Bring the zone to
 complete -c plumctl -n '__plumctl_only zone' -f -a migrate -d 'Move the zone to another store: copied, compared key by key, the old one closed.'
 complete -c plumctl -n '__plumctl_only zone' -f -a rotate-ca -d 'Replace the zone\'s authority, which signs the nodes\' certificates.'
 complete -c plumctl -n '__plumctl_only policy' -f -a test -d 'Which rule decides this connection? From the model; no packet is sent.'
+complete -c plumctl -n '__plumctl_only policy' -f -a log -d 'Connections that rules with `log` decided, oldest first, of all nodes.'
 complete -c plumctl -n '__plumctl_only user' -f -a create -d 'Make a user. It can do nothing until it has a token.'
 complete -c plumctl -n '__plumctl_only user' -f -a get -d 'List users, or show one.'
 complete -c plumctl -n '__plumctl_only user' -f -a set -d 'Change a user. Its tokens stay good, with the new rights from now on.'
@@ -324,12 +325,23 @@ complete -c plumctl -n '__plumctl_at policy test' -l from -r -f -a '(__plumctl_o
 complete -c plumctl -n '__plumctl_at policy test' -l to -r -f -d 'To whom, of the same domain.'
 complete -c plumctl -n '__plumctl_at policy test' -l port -r -f -d 'Destination port.'
 complete -c plumctl -n '__plumctl_at policy test' -l protocol -r -f -d 'tcp, udp, sctp or ping.'
+complete -c plumctl -n '__plumctl_at policy test' -l at -r -f -d 'When, as 2026-11-23T08:00+01:00. Default: now.'
 complete -c plumctl -n '__plumctl_at policy test' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'
 complete -c plumctl -n '__plumctl_at policy test' -l domain -s d -r -f -a '(__plumctl_objects domain)' -d 'Of this domain.'
 complete -c plumctl -n '__plumctl_at policy test' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at policy test' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at policy test' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
 complete -c plumctl -n '__plumctl_at policy test' -l help -s h -d 'Show this message and exit.'
+complete -c plumctl -n '__plumctl_at policy log' -l rule -r -f -d 'POLICY/DIRECTION/RULE, or a part from its end.'
+complete -c plumctl -n '__plumctl_at policy log' -l node -r -f -a '(__plumctl_objects node)' -d 'Only of this node.'
+complete -c plumctl -n '__plumctl_at policy log' -l limit -r -f -d 'At most so many.'
+complete -c plumctl -n '__plumctl_at policy log' -l follow -d 'Go on with what comes, until Ctrl-C.'
+complete -c plumctl -n '__plumctl_at policy log' -l tenant -s t -r -f -a '(__plumctl_objects tenant)' -d 'Of this tenant.'
+complete -c plumctl -n '__plumctl_at policy log' -l domain -s d -r -f -a '(__plumctl_objects domain)' -d 'Of this domain.'
+complete -c plumctl -n '__plumctl_at policy log' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
+complete -c plumctl -n '__plumctl_at policy log' -l no-headers -d 'Leave out the table\'s heading.'
+complete -c plumctl -n '__plumctl_at policy log' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'
+complete -c plumctl -n '__plumctl_at policy log' -l help -s h -d 'Show this message and exit.'
 complete -c plumctl -n '__plumctl_at status' -s o -l output -r -f -a 'table wide json yaml name jsonpath=' -d 'table, wide, json, yaml, name or jsonpath=EXPR.'
 complete -c plumctl -n '__plumctl_at status' -l no-headers -d 'Leave out the table\'s heading.'
 complete -c plumctl -n '__plumctl_at status' -l socket -r -F -d 'Socket of the daemon (default: PLUM_SOCKET, this node\'s, the sandbox\'s).'

@@ -472,6 +472,25 @@ _plumctl_policy_test() {
         '--to[To whom, of the same domain.]:value:' \
         '--port[Destination port.]:value:' \
         '--protocol[tcp, udp, sctp or ping.]:value:' \
+        '--at[When, as 2026-11-23T08\\:00+01\\:00. Default\\: now.]:value:' \
+        '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
+        '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-d[Of this domain.]:value:{_plumctl_objects domain}' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_policy_log() {
+    _arguments -s \
+        '--rule[POLICY/DIRECTION/RULE, or a part from its end.]:value:' \
+        '--node[Only of this node.]:value:{_plumctl_objects node}' \
+        '--limit[At most so many.]:value:' \
+        '--follow[Go on with what comes, until Ctrl-C.]' \
         '--tenant[Of this tenant.]:value:{_plumctl_objects tenant}' \
         '-t[Of this tenant.]:value:{_plumctl_objects tenant}' \
         '--domain[Of this domain.]:value:{_plumctl_objects domain}' \
@@ -757,6 +776,7 @@ _plumctl_policy() {
     local -a commands
     commands=(
         'test:Which rule decides this connection? From the model; no packet is sent.'
+        'log:Connections that rules with `log` decided, oldest first, of all nodes.'
     )
     if ((CURRENT == 2)); then
         _describe command commands

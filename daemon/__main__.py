@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 
 from daemon import joined, logs, purge
-from daemon.abi import Punt, PuntKind
+from daemon.abi import Punt, PuntKind, RuleLog
 from daemon.api.listen import Listener, ListenError
 from daemon.api.local import RunningNode
 from daemon.api.server import ApiServer
 from daemon.api.upkeep import Upkeep
 from daemon.datapath import DatapathError, mount_bpffs
-from daemon.datapath.events import PuntReader
+from daemon.datapath.events import PuntReader, RingReader
 from daemon.datapath.loader import load
 from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.duties import Duties
@@ -30,6 +30,7 @@ from daemon.options import Options, parse, program_version
 from daemon.outside import OutsideDuties
 from daemon.reconcile.kernel import KernelHost
 from daemon.reconcile.loop import Reconciler
+from daemon.reconcile.rule_log import RuleLines
 from daemon.responders import ra
 from daemon.responders.service import PacketSocket, Responder
 from daemon.store.interface import Store, StoreError, UnreachableError
@@ -128,6 +129,13 @@ async def serve(options: Options) -> None:
 
         reader = PuntReader(datapath.maps["plum_punt"], punted)
         stack.callback(reader.close)
+        lines = RuleLines(time.time_ns)
+
+        def decided(sample: bytes) -> None:
+            lines.hear(RuleLog.unpack(sample), reconciler.names, reconciler.snapshot)
+
+        rule_log = RingReader(datapath.maps["plum_log"], decided)
+        stack.callback(rule_log.close)
 
         def heard(event: Event) -> None:
             gone = (Change.LINK_GONE, Change.FILTER_GONE, Change.OVERRUN)
@@ -148,6 +156,7 @@ async def serve(options: Options) -> None:
             lambda table, key: datapath.maps[table].lookup(key),
             lambda table: datapath.maps[table].dump(),
             duties.prober.states,
+            lines,
         )
         stack.callback(node.close)
         api = joined.make_api(options, store, node, listener, member)

@@ -182,6 +182,7 @@ class Drop(IntEnum):
     NAT_EXHAUSTED = 48
     NAT_PROTOCOL = 49
     NAT_GONE = 50
+    POLICY_ROUTER = 51
 
 
 class Stage(IntEnum):
@@ -203,11 +204,12 @@ class Stage(IntEnum):
     GATEWAY = 13
     ICMP_ERROR = 14
     EGRESS_POLICY = 15
-    INGRESS_POLICY = 16
-    FLOW_INSTALL = 17
-    FLOOD = 18
-    ENCAPSULATE = 19
-    DELIVER = 20
+    ROUTER_POLICY = 16
+    INGRESS_POLICY = 17
+    FLOW_INSTALL = 18
+    FLOOD = 19
+    ENCAPSULATE = 20
+    DELIVER = 21
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -261,6 +263,7 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.NAT_EXHAUSTED: "no public port left for the endpoint's node",
     Drop.NAT_PROTOCOL: "source NAT knows no ports of this protocol",
     Drop.NAT_GONE: "connection's public address was taken away",
+    Drop.POLICY_ROUTER: "refused by a rule of a router's interface",
 }
 
 _INDEX = struct.Struct("<I")
@@ -279,7 +282,7 @@ class Index(NamedTuple):
         return cls._make(_INDEX.unpack(data))
 
 
-_CONFIG = struct.Struct("<16sIIIIIIII4xI")
+_CONFIG = struct.Struct("<16sIIIIIIIIII")
 
 
 class Config(NamedTuple):
@@ -294,6 +297,7 @@ class Config(NamedTuple):
     udp_s: int
     udp_stream_s: int
     icmp_s: int
+    log_per_s: int
     punt_per_s: int
 
     def pack(self) -> bytes:
@@ -554,12 +558,14 @@ class RifKey(NamedTuple):
         return cls._make(_RIF_KEY.unpack(data))
 
 
-_RIF = struct.Struct("<16s16s6s2x")
+_RIF = struct.Struct("<QQ16s16s6s2x")
 
 
 class Rif(NamedTuple):
-    """`struct rif`, 40 bytes."""
+    """`struct rif`, 56 bytes."""
 
+    ingress_set: int
+    egress_set: int
     addr4: bytes
     addr6: bytes
     mac: bytes
@@ -1268,7 +1274,7 @@ class SpanKey(NamedTuple):
         return cls._make(_SPAN_KEY.unpack(data))
 
 
-_SPAN = struct.Struct("<QIHB1x")
+_SPAN = struct.Struct("<QIHBB")
 
 
 class Span(NamedTuple):
@@ -1278,6 +1284,7 @@ class Span(NamedTuple):
     order: int
     first: int
     action: int
+    log: int
 
     def pack(self) -> bytes:
         return _SPAN.pack(*self)
@@ -1753,6 +1760,81 @@ class Punt(NamedTuple):
         return cls._make(_PUNT.unpack(data))
 
 
+_RULE_LOG = struct.Struct("<QIIIHBB16s16s2s2sBB2x")
+
+
+class RuleLog(NamedTuple):
+    """`struct rule_log`, 64 bytes."""
+
+    rule: int
+    domain: int
+    slot: int
+    lost: int
+    stage: int
+    allowed: int
+    proto: int
+    saddr: bytes
+    daddr: bytes
+    sport: int
+    dport: int
+    icmp_type: int
+    icmp_code: int
+
+    def pack(self) -> bytes:
+        return _RULE_LOG.pack(
+            self.rule,
+            self.domain,
+            self.slot,
+            self.lost,
+            self.stage,
+            self.allowed,
+            self.proto,
+            self.saddr,
+            self.daddr,
+            self.sport.to_bytes(2, "big"),
+            self.dport.to_bytes(2, "big"),
+            self.icmp_type,
+            self.icmp_code,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        raw = _RULE_LOG.unpack(data)
+        return cls(
+            raw[0],
+            raw[1],
+            raw[2],
+            raw[3],
+            raw[4],
+            raw[5],
+            raw[6],
+            raw[7],
+            raw[8],
+            int.from_bytes(raw[9]),
+            int.from_bytes(raw[10]),
+            raw[11],
+            raw[12],
+        )
+
+
+_LOG_RATE = struct.Struct("<QQQ")
+
+
+class LogRate(NamedTuple):
+    """`struct log_rate`, 24 bytes."""
+
+    window: int
+    count: int  # type: ignore[assignment]
+    lost: int
+
+    def pack(self) -> bytes:
+        return _LOG_RATE.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_LOG_RATE.unpack(data))
+
+
 _PUNT_RATE = struct.Struct("<QQ")
 
 
@@ -1811,4 +1893,5 @@ MAPS: dict[str, tuple[type[Row], type[Row]]] = {
     "plum_ep_stat": (Index, EpStat),
     "plum_drop": (DropKey, DropStat),
     "plum_punt_rate": (Index, PuntRate),
+    "plum_log_rate": (Index, LogRate),
 }

@@ -8,6 +8,9 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
+#: Kinds whose objects belong to no tenant.
+_OF_NOBODY = ("node", "external", "adminpolicy")
+
 
 def path_of(kind: str, document: Document) -> str:
     """`acme`, `acme/shop`, `acme/shop/web-1`, `n1`."""
@@ -34,7 +37,7 @@ class View:
 
     @property
     def tenant(self) -> str:
-        return self.path.split("/")[0] if self.kind not in ("node", "external") else ""
+        return self.path.split("/")[0] if self.kind not in _OF_NOBODY else ""
 
     @property
     def domain(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from plumctl import access_answers
 from plumctl.access_answers import AuditLines, NewToken, Token, User, Whoami
@@ -98,10 +98,31 @@ class Client(Asker):
         route = f"/v1/nodes/{quote(node)}/counters" if node else "/v1/counters"
         return self._ask("GET", route, _counters)
 
-    def trial(self, source: str, target: str, protocol: str, port: int) -> Document:
+    def trial(
+        self, source: str, target: str, protocol: str, port: int, at: str | None = None
+    ) -> Document:
         """What would become of a connection, for each address of the target."""
-        query = {"source": source, "target": target, "protocol": protocol, "port": str(port)}
+        query: dict[str, str | None] = {"source": source, "target": target, "at": at}
+        query |= {"protocol": protocol, "port": str(port)}
         return self._ask("GET", "/v1/trial", dict, query=query)
+
+    def policy_log(
+        self,
+        domain: str = "",
+        rule: str = "",
+        limit: int = 1000,
+        after: Sequence[str] = (),
+        node: str | None = None,
+    ) -> Document:
+        """Connections that rules with a log decided. `after`: `read` of the last answer."""
+        query: dict[str, str | None] = {"domain": domain, "rule": rule, "limit": str(limit)}
+        if node is None:
+            marks = "".join(f"&after={quote(mark)}" for mark in after)
+            return self._ask("GET", f"/v1/policy-log?{urlencode(query)}{marks}", dict)
+        query["after"] = after[0].rpartition(":")[2] if after else "0"
+        return self._ask(
+            "GET", f"/v1/nodes/{quote(node, safe='')}/policy-log", _log_of_one, query=query
+        )
 
     # Access
 
@@ -188,6 +209,13 @@ class Client(Asker):
             lines=lines,
             timeout_s=ZONE_TIMEOUT_S,
         )
+
+
+def _log_of_one(answer: Any) -> Document:
+    """As the answer of all nodes is."""
+    node, error = str(answer["node"]), answer.get("error")
+    errors = {node: error} if error else {}
+    return {"items": answer["items"], "read": [f"{node}:{answer['read']}"], "errors": errors}
 
 
 def _listing(document: Any) -> Listing:

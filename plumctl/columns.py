@@ -21,7 +21,14 @@ def columns(kind: str, counters: Counters | None = None) -> Sequence[Column[View
     """Columns of a kind. Endpoints' counters are asked for only with -o wide."""
     if kind == "endpoint":
         return _endpoint(counters)
-    return {"tenant": _TENANT, "domain": _DOMAIN, "node": _NODE, "external": _EXTERNAL}[kind]
+    tables = {
+        "tenant": _TENANT,
+        "domain": _DOMAIN,
+        "node": _NODE,
+        "external": _EXTERNAL,
+        "adminpolicy": _ADMIN_POLICY,
+    }
+    return tables[kind]
 
 
 def addresses(view: View) -> str:
@@ -88,6 +95,23 @@ _EXTERNAL: Sequence[Column[View]] = (
     Column("VNI", lambda view: str(view.allocated.get("vni") or ""), wide=True),
     Column("DESCRIPTION", lambda view: str(view.spec.get("description") or ""), wide=True),
 )
+
+_ADMIN_POLICY: Sequence[Column[View]] = (
+    Column("ADMINPOLICY", lambda view: view.path),
+    Column("TIER", lambda view: str(view.spec.get("tier") or "admin")),
+    Column("ORDER", lambda view: number(view.spec.get("order") or 1000), right=True),
+    Column("APPLIES-TO", lambda view: _chosen(view.spec.get("applies_to") or {})),
+    Column("INGRESS", lambda view: _names(view, "ingress")),
+    Column("EGRESS", lambda view: _names(view, "egress")),
+    *_STATE,
+    Column("DESCRIPTION", lambda view: str(view.spec.get("description") or ""), wide=True),
+)
+
+
+def _chosen(selector: Mapping[str, Any]) -> str:
+    owners = [*(selector.get("tenants") or ()), *(selector.get("domains") or ())]
+    labels = labels_text(selector.get("labels") or {})
+    return " ".join(filter(None, (",".join(owners), labels))) or "all"
 
 
 def _endpoint(counters: Counters | None) -> Sequence[Column[View]]:

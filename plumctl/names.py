@@ -11,13 +11,14 @@ from plumctl.errors import ExitCode, PlumError
 #: Kinds that belong to the zone, not to a tenant.
 ZONE_KINDS = ("node", "external")
 #: Kind -> parts of a full path.
-DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1, "external": 1}
+DEPTH = {"tenant": 1, "domain": 2, "endpoint": 3, "node": 1, "external": 1, "adminpolicy": 1}
 
 _SPELLINGS = {
     "tenant": ("tenants",),
     "domain": ("domains", "dom", "do"),
     "endpoint": ("endpoints", "ep", "eps"),
     "node": ("nodes", "no"),
+    "adminpolicy": ("adminpolicies", "apol"),
     "external": ("externals", "ext"),
 }
 _SHOWN_CANDIDATES = 10
@@ -33,7 +34,8 @@ def kind_of(text: str) -> str:
     meant = f"did you mean {near[0]}? " if near else ""
     raise PlumError(
         f"unknown kind {text!r}",
-        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no), external (ext)",
+        f"{meant}kinds are endpoint (ep), domain (dom), tenant, node (no), external (ext), "
+        "adminpolicy (apol)",
         ExitCode.USAGE,
     )
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from daemon.compiler.packet import Packet
+from daemon.model.admin import AdminRule
 from daemon.model.balancer import LoadBalancer
 from daemon.model.base import Address, Network
 from daemon.model.domain import Bridge, Router
 from daemon.model.object import Domain, Endpoint
-from daemon.model.policy import Action, Rule
+from daemon.model.policy import Action, Match, Rule
+from daemon.model.schedule import Window
 from daemon.model.snapshot import Snapshot
 
 OUTSIDE = "outside the zone"  # no node or bridge is called that
@@ -34,6 +38,11 @@ class Fate(NamedTuple):
     dmac: str = ""
     ttl: int = 0
     copies: tuple[tuple[str, str, str | None], ...] = ()  # endpoint, what, ingress rule
+    routers: tuple[str, ...] = ()  # rules of interfaces that matched
+
+
+#: Interfaces a packet passes: router, bridge, and which of the rules there.
+Gates = tuple[tuple[Router, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Oracle:
     tenant: str
     domain_name: str
     missing: frozenset[str] = frozenset()  # endpoints whose device does not exist
+    moment: datetime | None = None  # None: every rule counts
     domain: Domain = field(init=False)
     members: dict[str, Endpoint] = field(init=False)
 
@@ -172,15 +182,71 @@ class Oracle:
     ) -> tuple[bool, str]:
         mine = self.groups(endpoint)
         theirs = self.groups_of_address(peer, node)
+        by_admin = self.decide_by_admin("admin", endpoint, direction, peer, packet, node)
+        if by_admin is not None:
+            return by_admin
         for policy in self.domain.spec.policies:
             if policy.applies_to is not None and policy.applies_to not in mine:
                 continue
             for rule in policy.ingress if direction == "ingress" else policy.egress:
+                if not _counts(rule, self.moment):
+                    continue
                 if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
                     return rule.action is Action.ALLOW, f"{policy.name}/{direction}/{rule.name}"
+        by_admin = self.decide_by_admin("baseline", endpoint, direction, peer, packet, node)
+        if by_admin is not None:
+            return by_admin
         default = self.domain.spec.default
         verdict = default.ingress if direction == "ingress" else default.egress
         return verdict is Action.ALLOW, ""
+
+    def labels_of_address(self, address: Address, node: str) -> list[dict[str, str]]:
+        """Of every endpoint that may be behind it."""
+        if node == OUTSIDE:
+            return []
+        found = self.owner_of_address(address, node)
+        if found and found.endpoint:
+            return [found.endpoint.spec.labels]
+        if found and found.balancer:
+            return []
+        return [
+            e.spec.labels
+            for e in self.members.values()
+            if any(_within(address, p.address) for p in e.spec.allowed_pairs)
+        ]
+
+    def decide_by_admin(
+        self,
+        tier: str,
+        endpoint: Endpoint,
+        direction: str,
+        peer: Address,
+        packet: Packet,
+        node: str,
+    ) -> tuple[bool, str] | None:
+        theirs = self.labels_of_address(peer, node)
+        everyone = self.snapshot.admin_policies.values()
+        for policy in sorted(everyone, key=lambda one: (one.spec.order, one.name)):
+            chosen = policy.spec.applies_to
+            owners = (*chosen.tenants, *chosen.domains)
+            mine = {self.tenant, f"{self.tenant}/{self.domain_name}"}
+            if policy.spec.tier.value != tier or (owners and mine.isdisjoint(owners)):
+                continue
+            if not chosen.labels.items() <= endpoint.spec.labels.items():
+                continue
+            spec = policy.spec
+            for rule in spec.ingress if direction == "ingress" else spec.egress:
+                if (
+                    not _counts(rule, self.moment)
+                    or not _protocol_matches(rule, packet)
+                    or not _is_admin_peer(rule, peer, theirs)
+                ):
+                    continue
+                if rule.action.value == "pass":
+                    return None
+                path = f"admin:{policy.name}/{direction}/{rule.name}"
+                return rule.action.value == "allow", path
+        return None
 
     # ---- the way
 
@@ -206,7 +272,7 @@ class Oracle:
         bridge, node = source.spec.bridge, source.spec.node
         found = self.owner_of_mac(bridge, packet.dmac, node)
         if found and found.router:
-            return set(self.routed(source, packet, found.router, 1))
+            return set(self.routed(source, packet, found.router, 1, bridge))
         if found and found.balancer:
             return set(self.balanced(source, packet, found.balancer, packet.ttl))
         if found and found.endpoint:
@@ -229,8 +295,15 @@ class Oracle:
         return "SOURCE_MAC" if source.mac in macs else "SOURCE_ADDRESS"
 
     def routed(
-        self, source: Endpoint, packet: Packet, router: Router, count: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        router: Router,
+        count: int,
+        near: str,
+        gates: Gates = (),
     ) -> Iterator[Fate]:
+        """`near`: the bridge it comes from; `gates`: interfaces passed before."""
         node = source.spec.node
         if count > 4:
             yield Fate("ROUTE_LOOP")
@@ -258,18 +331,21 @@ class Oracle:
                 yield Fate(next_address)
                 continue
             if bridge == OUTSIDE:
-                yield self.leaving(source, packet, router)
+                yield self.leaving(source, packet, router, (*gates, (router, near, "egress")))
                 continue
             address = packet.dst if next_address == "" else _address(next_address)
             found = self.owner_of_address(address, node)
             if found is None or found.router is router:
                 yield Fate("NO_HOST")
-            elif found.router:
-                yield from self.routed(source, packet, found.router, count + 1)
+                continue
+            leaving = bridge if found.router else found.bridge
+            passed = (*gates, (router, near, "egress"), (router, leaving, "ingress"))
+            if found.router:
+                yield from self.routed(source, packet, found.router, count + 1, bridge, passed)
             elif found.balancer and next_address and address != packet.dst:
                 yield Fate("NO_HOST")
             elif found.balancer:
-                yield from self.balanced(source, packet, found.balancer, ttl - 1)
+                yield from self.balanced(source, packet, found.balancer, ttl - 1, passed)
             elif found.endpoint:
                 macs = (self.router_mac(router), found.mac)
                 if packet.length > self.mtu(found.bridge):
@@ -278,10 +354,10 @@ class Oracle:
                     yield Fate("NO_ROUTER")
                 else:
                     yield self.last_mile(
-                        source, packet, found.bridge, found.endpoint, macs, ttl - 1
+                        source, packet, found.bridge, found.endpoint, macs, ttl - 1, gates=passed
                     )
 
-    def leaving(self, source: Endpoint, packet: Packet, router: Router) -> Fate:
+    def leaving(self, source: Endpoint, packet: Packet, router: Router, gates: Gates) -> Fate:
         """Out of the zone, with another address. Ports are never short in these zones."""
         assert router.uplink
         external = self.snapshot.externals[router.uplink.network].spec
@@ -296,6 +372,9 @@ class Oracle:
         allowed, egress = self.decide(source, "egress", packet.dst, packet, OUTSIDE)
         if not allowed:
             return Fate("POLICY_EGRESS", egress=egress)
+        allowed, asked = self.past_gates(gates, packet, source.spec.node, outside=True)
+        if not allowed:
+            return Fate("POLICY_ROUTER", egress=egress, routers=asked)
         echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
         own = [
             endpoint.addresses
@@ -308,15 +387,20 @@ class Oracle:
         ]
         firsts = [[a for a in many if a.version == packet.src.version][:1] for many in own]
         if [packet.src] in firsts:
-            return Fate("outside", egress=egress)
+            return Fate("outside", egress=egress, routers=asked)
         if packet.protocol not in (6, 17) and not echo:
-            return Fate("NAT_PROTOCOL", egress=egress)
+            return Fate("NAT_PROTOCOL", egress=egress, routers=asked)
         if not any(net.version == packet.src.version for net in external.nat):
-            return Fate("NAT_EXHAUSTED", egress=egress)
-        return Fate("outside", egress=egress)
+            return Fate("NAT_EXHAUSTED", egress=egress, routers=asked)
+        return Fate("outside", egress=egress, routers=asked)
 
     def balanced(
-        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, ttl: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        balancer: LoadBalancer,
+        ttl: int,
+        gates: Gates = (),
     ) -> Iterator[Fate]:
         """One fate for each backend it may be given to."""
         echo = (packet.protocol, packet.icmp_type) in ((1, 8), (58, 128))
@@ -334,10 +418,16 @@ class Oracle:
             yield Fate("NO_LISTENER")
         else:
             to_port = listeners[0].to_port or listeners[0].port
-            yield from self.at_a_backend(source, packet, balancer, to_port, ttl)
+            yield from self.at_a_backend(source, packet, balancer, to_port, ttl, gates)
 
     def at_a_backend(
-        self, source: Endpoint, packet: Packet, balancer: LoadBalancer, to_port: int, ttl: int
+        self,
+        source: Endpoint,
+        packet: Packet,
+        balancer: LoadBalancer,
+        to_port: int,
+        ttl: int,
+        gates: Gates,
     ) -> Iterator[Fate]:
         weights = {backend.endpoint: backend.weight for backend in balancer.backends}
         choices: list[Address] = []
@@ -357,7 +447,9 @@ class Oracle:
                 continue
             macs = (self.balancer_mac(balancer), found.mac)
             arriving = replace(packet, dst=address, dport=to_port)
-            yield self.last_mile(source, packet, found.bridge, found.endpoint, macs, ttl, arriving)
+            yield self.last_mile(
+                source, packet, found.bridge, found.endpoint, macs, ttl, arriving, gates
+            )
 
     def next_hops(self, router: Router, dst: Address) -> list[tuple[str, str]]:
         """(bridge, address) of each choice, address "" the destination; ("", drop reason)."""
@@ -398,6 +490,47 @@ class Oracle:
         macs: tuple[str, str],
         ttl: int,
         arriving: Packet | None = None,  # as the receiver gets it, if rewritten
+        gates: Gates = (),
+    ) -> Fate:
+        fate = self.at_the_end(source, packet, bridge, target, macs, ttl, arriving)
+        if fate.egress is None or fate.what == "POLICY_EGRESS":
+            return fate
+        allowed, asked = self.past_gates(gates, packet, source.spec.node)
+        if not allowed:
+            return Fate("POLICY_ROUTER", egress=fate.egress, routers=asked)
+        return fate._replace(routers=asked)
+
+    def past_gates(
+        self, gates: Gates, packet: Packet, node: str, *, outside: bool = False
+    ) -> tuple[bool, tuple[str, ...]]:
+        """The first rule of each interface that matches, until one denies."""
+        asked: list[str] = []
+        for router, bridge, direction in gates:
+            face = next((f for f in router.interfaces if f.bridge == bridge), None)
+            if face is None:
+                continue
+            peer = packet.src if direction == "ingress" else packet.dst
+            beyond = outside and direction == "egress"
+            theirs = self.groups_of_address(peer, OUTSIDE if beyond else node)
+            for rule in face.ingress if direction == "ingress" else face.egress:
+                if not _counts(rule, self.moment):
+                    continue
+                if _peer_matches(rule, peer, theirs) and _protocol_matches(rule, packet):
+                    asked.append(f"router:{router.name}:{bridge}/{direction}/{rule.name}")
+                    if rule.action is Action.DENY:
+                        return False, tuple(asked)
+                    break
+        return True, tuple(asked)
+
+    def at_the_end(
+        self,
+        source: Endpoint,
+        packet: Packet,
+        bridge: str,
+        target: Endpoint,
+        macs: tuple[str, str],
+        ttl: int,
+        arriving: Packet | None,
     ) -> Fate:
         if packet.length > self.mtu(bridge):
             return Fate("MTU")
@@ -501,7 +634,39 @@ def _peer_matches(rule: Rule, peer: Address, groups: set[str]) -> bool:
     )
 
 
-def _protocol_matches(rule: Rule, packet: Packet) -> bool:
+def _counts(rule: Match, moment: datetime | None) -> bool:
+    return moment is None or not rule.active or is_open_by_the_clock(rule.active, moment)
+
+
+def is_open_by_the_clock(windows: tuple[Window, ...], moment: datetime) -> bool:
+    """Reads the clock on the wall there: which minute of which weekday is it?"""
+    names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    for window in windows:
+        there = moment.astimezone(ZoneInfo(window.zone))
+        minute = there.hour * 60 + there.minute
+        today, yesterday = names[there.weekday()], names[there.weekday() - 1]
+        first, last = window.hours.start_min, window.hours.end_min
+        if first < last:
+            if today in window.days and first <= minute < last:
+                return True
+        elif (today in window.days and first <= minute) or (
+            yesterday in window.days and minute < last
+        ):
+            return True
+    return False
+
+
+def _is_admin_peer(rule: AdminRule, peer: Address, labels: list[dict[str, str]]) -> bool:
+    if rule.peers is None:
+        return True
+    return any(
+        (p.cidr is not None and _within(peer, p.cidr))
+        or (p.labels and any(p.labels.items() <= one.items() for one in labels))
+        for p in rule.peers
+    )
+
+
+def _protocol_matches(rule: Match, packet: Packet) -> bool:
     names = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmp6": 58}
     if rule.protocol is not None:
         wanted = names[rule.protocol] if rule.protocol in names else int(rule.protocol)

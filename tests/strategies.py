@@ -10,13 +10,14 @@ from typing import Any
 
 from daemon.compiler.packet import Packet
 from daemon.compiler.result import Device
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
 from daemon.model.external import ExternalSpec, NatBlock
 from daemon.model.mac import balancer_mac, link_local, router_mac
 from daemon.model.node import NodeSpec
-from daemon.model.object import Domain, Endpoint, External, Node
+from daemon.model.object import AdminPolicy, Domain, Endpoint, External, Node
 from daemon.model.snapshot import Snapshot
 
 CIDRS = (
@@ -129,7 +130,8 @@ class _Maker:
                 net = ip_network(subnet)
                 addresses.append(f"{net.network_address + number}/{net.prefixlen}")
             if addresses:
-                interfaces.append({"bridge": bridge["name"], "addresses": addresses})
+                face = {"bridge": bridge["name"], "addresses": addresses}
+                interfaces.append({**face, **self.gate()})
         routes = []
         for prefix in self.some(ROUTED, 0, 5):
             version = ip_network(prefix).version
@@ -144,6 +146,17 @@ class _Maker:
             )
         mac = f"02:bb:00:00:00:{number:02x}" if self.chance(0.2) else None
         return {"name": f"r{number}", "interfaces": interfaces, "routes": routes, "mac": mac}
+
+    def gate(self) -> dict[str, Any]:
+        """Rules of an interface; most have none. The rest of the zone does not depend on them."""
+        state = self.random.getstate()
+        rules = {
+            direction: [self.rule(f"r{i}") for i in range(self.random.randint(1, 3))]
+            for direction in ("ingress", "egress")
+        }
+        wanted = self.chance(0.4)
+        self.random.setstate(state)
+        return rules if wanted else {}
 
     def balancer(self, number: int, bridges: list[dict[str, Any]]) -> dict[str, Any]:
         bridge = self.random.choice(bridges)
@@ -195,6 +208,34 @@ class _Maker:
         }
         return {"name": name, "applies_to": self.random.choice((None, None, "g0", "g1", "g9")),
                 **rules}  # fmt: skip
+
+    def admin_policy(self, name: str) -> AdminPolicy:
+        tier = self.random.choice(("admin", "admin", "baseline"))
+        rules = {
+            direction: [self.admin_rule(f"r{i}", tier) for i in range(self.random.randint(0, 4))]
+            for direction in ("ingress", "egress")
+        }
+        chosen: dict[str, Any] = {}
+        if self.chance(0.3):
+            chosen["tenants"] = [self.random.choice(("t1", "t2", "t3"))]
+        if self.chance(0.3):
+            chosen["domains"] = [self.random.choice(("t1/d", "t2/d", "t1/other"))]
+        if self.chance(0.3):
+            chosen["labels"] = self.random.choice(LABELS)
+        order = self.random.choice((10, 20, 1000))
+        spec = {"tier": tier, "order": order, "applies_to": chosen, **rules}
+        return AdminPolicy(name=name, spec=AdminPolicySpec.model_validate(spec))
+
+    def admin_rule(self, name: str, tier: str) -> dict[str, Any]:
+        rule = self.rule(name)
+        passes = ("pass", "pass", "pass") if tier == "admin" else ()
+        rule["action"] = self.random.choice(("allow", "deny", *passes))
+        if "peers" in rule:
+            rule["peers"] = [
+                {"labels": self.random.choice(LABELS)} if "group" in peer else peer
+                for peer in rule["peers"]
+            ]
+        return rule
 
     def rule(self, name: str) -> dict[str, Any]:
         protocol = self.random.choice(
@@ -335,7 +376,9 @@ def zone(seed: int) -> Zone:
             members = [e for p, e in endpoints.items() if p.startswith(f"{path}/")]
             domains[path] = _with_uplinks(maker, domain, members, external, turn)
     named = {node.name: node for node in nodes}
-    snapshot = Snapshot(seed, {}, named, domains, endpoints, externals)
+    count = maker.random.choice((0, 0, 1, 2, 3))
+    admin = {name: maker.admin_policy(name) for name in ("a1", "a2", "a3")[:count]}
+    snapshot = Snapshot(seed, {}, named, domains, endpoints, externals, admin)
     return Zone(seed, snapshot, devices, frozenset(missing))
 
 

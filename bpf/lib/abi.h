@@ -40,7 +40,7 @@ struct config {
 	__u32 udp_s;
 	__u32 udp_stream_s; /* both directions seen */
 	__u32 icmp_s;
-	__u32 pad;
+	__u32 log_per_s;  /* logged decisions per endpoint and second */
 	__u32 punt_per_s; /* punted packets per endpoint and second */
 };
 PLUM_SIZE(config, 56);
@@ -182,12 +182,14 @@ struct rif_key {
 PLUM_SIZE(rif_key, 8);
 
 struct rif {
-	__be32 addr4[4]; /* source of its ICMP errors; zero if it has none */
+	__u64 ingress_set; /* policy set for what it sends to the bridge, 0: none */
+	__u64 egress_set;  /* and for what it takes from there */
+	__be32 addr4[4];   /* source of its ICMP errors; zero if it has none */
 	__be32 addr6[4];
 	__u8 mac[6];
 	__u16 pad;
 };
-PLUM_SIZE(rif, 40);
+PLUM_SIZE(rif, 56);
 
 /* ---- plum_route (LPM) and plum_hop ------------------------------------- */
 
@@ -516,7 +518,7 @@ struct span {
 	__u32 order; /* place in the set, lower wins */
 	__u16 first; /* first port of the span */
 	__u8 action; /* enum policy_action */
-	__u8 pad;
+	__u8 log;    /* 0: off, else one in 2^(log - 1) new connections is logged */
 };
 PLUM_SIZE(span, 16);
 
@@ -733,6 +735,34 @@ struct punt {
 	__u8 frame[PLUM_PUNT_BYTES]; /* from the Ethernet header */
 };
 PLUM_SIZE(punt, 2064);
+
+/* ---- plum_log (ring buffer): connections that a rule with a log decided --- */
+
+struct rule_log {
+	__u64 rule;
+	__u32 domain;
+	__u32 slot;  /* the endpoint whose rule it is */
+	__u32 lost;  /* of this slot, over its limit since the last one */
+	__u16 stage; /* that asked the rule: enum plum_stage */
+	__u8 allowed;
+	__u8 proto;
+	__be32 saddr[4]; /* as that endpoint sees the packet */
+	__be32 daddr[4];
+	__be16 sport;
+	__be16 dport;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u16 pad;
+};
+PLUM_SIZE(rule_log, 64);
+
+/* plum_log_rate, by slot */
+struct log_rate {
+	__u64 window; /* start of the current second, ns of CLOCK_MONOTONIC */
+	__u64 count;
+	__u64 lost; /* since something was logged */
+};
+PLUM_SIZE(log_rate, 24);
 
 /* plum_punt_rate, by slot: token bucket of the punt stage */
 struct punt_rate {

@@ -57,7 +57,8 @@
 	X(NO_NEIGHBOUR, "MAC of the next hop outside not known yet")                               \
 	X(NAT_EXHAUSTED, "no public port left for the endpoint's node")                            \
 	X(NAT_PROTOCOL, "source NAT knows no ports of this protocol")                              \
-	X(NAT_GONE, "connection's public address was taken away")
+	X(NAT_GONE, "connection's public address was taken away")                                  \
+	X(POLICY_ROUTER, "refused by a rule of a router's interface")
 
 enum plum_drop {
 	DROP_NONE,

@@ -4,8 +4,6 @@
 
 #include "parse.h"
 
-#define MAX_ROUTERS 4
-
 enum icmp4_unreach { UNREACH_NET = 0, UNREACH_HOST = 1, UNREACH_PORT = 3, UNREACH_FRAG = 4 };
 enum icmp6_unreach { UNREACH6_ROUTE = 0, UNREACH6_ADDRESS = 3, UNREACH6_PORT = 4 };
 
@@ -187,6 +185,19 @@ static __always_inline bool is_router_address(const struct pkt *p, __u32 router)
 	return host && host->router == router;
 }
 
+/* Notes the rules of an interface the packet passes; ROUTER_POLICY asks them. */
+static __always_inline void pass_gate(struct pkt *p, __u32 router, __u32 vni, int gate)
+{
+	struct rif_key key = { .router = router, .vni = vni };
+	const struct rif *rif = bpf_map_lookup_elem(&plum_rif, &key);
+
+	if (!rif)
+		return;
+	p->gates[gate] = gate & 1 ? rif->ingress_set : rif->egress_set;
+	if (p->gates[gate])
+		p->gated = true;
+}
+
 /*
  * stage ROUTE: up to MAX_ROUTERS virtual routers, all decided here on the
  * sender's node. p->router is the one that holds the packet: it answers pings
@@ -219,11 +230,13 @@ static __always_inline int stage_route(struct __sk_buff *skb, struct pkt *p, __u
 		if (rc)
 			return rc;
 		p->hops++;
+		pass_gate(p, router, p->near_vni, 2 * i);
 		if (nh.uplink)
 			return way_to_gateway(skb, p);
 		host = bpf_map_lookup_elem(&plum_host, &nh.key);
 		if (!host)
 			return unreachable(p, DROP(NO_HOST), UNREACH_HOST, UNREACH6_ADDRESS);
+		pass_gate(p, router, host->router ? nh.vni : host->vni, 2 * i + 1);
 		if (host->router && host->router != router) {
 			p->near_vni = nh.vni;
 			router = host->router;

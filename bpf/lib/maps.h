@@ -64,6 +64,14 @@ PLUM_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, plum_ep_stat, __u32, struct ep_stat, PLUM_MA
 PLUM_MAP(BPF_MAP_TYPE_PERCPU_HASH, plum_drop, struct drop_key, struct drop_stat, 1 << 16, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_ARRAY, plum_punt_rate, __u32, struct punt_rate, PLUM_MAX_SLOTS, 0);
 
+PLUM_MAP(BPF_MAP_TYPE_ARRAY, plum_log_rate, __u32, struct log_rate, PLUM_MAX_SLOTS, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} plum_log SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);

@@ -21,6 +21,9 @@
  * tc ingress is not re-entered on a CPU before it has returned.
  */
 
+#define MAX_ROUTERS 4 /* in a row */
+#define MAX_GATES   (2 * MAX_ROUTERS)
+
 enum frag_kind { FRAG_NONE, FRAG_FIRST, FRAG_LATER };
 
 struct pkt {
@@ -81,6 +84,7 @@ struct pkt {
 	bool exempt; /* no policy, no flow: ICMP error about a known flow, ND */
 	bool reopen; /* SYN on a closed connection: decide as if new */
 	__u8 state;
+	__u8 log; /* of the rule that decided: struct span */
 
 	/* translation: what goes in the place of one end's address and port */
 	__u8 translate; /* 0, FLOW_NEW_DST or FLOW_NEW_SRC */
@@ -106,6 +110,8 @@ struct pkt {
 	__u32 near_vni; /* the bridge it came to that router from */
 	__u8 hops;
 	bool routed;
+	bool gated;		/* one of the gates has rules */
+	__u64 gates[MAX_GATES]; /* sets of the interfaces passed: in, out, in, ... */
 	__u8 out_dmac[6];
 	__u8 out_smac[6];
 

@@ -3,6 +3,7 @@
 #define PLUM_POLICY_H
 
 #include "pkt.h"
+#include "rule_log.h"
 
 #define SPAN_STEPS 17 /* halvings of 65536 spans */
 
@@ -10,6 +11,7 @@ struct decision {
 	__u64 rule;
 	__u32 order;
 	__u32 action;
+	__u8 log;
 };
 
 /* Last span that starts at or before the port. */
@@ -41,6 +43,7 @@ static __noinline int find_span(__u64 list, __u32 spans, __u16 port, struct deci
 		best->rule = hit->rule;
 		best->order = hit->order;
 		best->action = hit->action;
+		best->log = hit->log;
 	}
 	return 0;
 }
@@ -56,7 +59,7 @@ static __always_inline void try_class(__u64 set, __u64 peer_class, __u32 proto, 
 }
 
 /* Policy class of an address that may be no endpoint's, and is none's outside. */
-static __always_inline __u64 peer_class_of(const struct pkt *p, const __be32 *addr)
+static __always_inline __u64 class_of(const struct pkt *p, const __be32 *addr, bool outside)
 {
 	struct host_key hk = { .domain = p->domain };
 	struct peer_key pk = { .prefixlen = 32 + 128 };
@@ -64,13 +67,19 @@ static __always_inline __u64 peer_class_of(const struct pkt *p, const __be32 *ad
 	const struct peer *peer;
 
 	addr_copy(hk.addr, addr);
-	host = p->external ? NULL : bpf_map_lookup_elem(&plum_host, &hk);
+	host = outside ? NULL : bpf_map_lookup_elem(&plum_host, &hk);
 	if (host && !host->router)
 		return host->peer_class;
-	pk.domain = p->domain | (p->external ? PEER_OUTSIDE : 0);
+	pk.domain = p->domain | (outside ? PEER_OUTSIDE : 0);
 	addr_copy(pk.addr, addr);
 	peer = bpf_map_lookup_elem(&plum_peer, &pk);
 	return peer ? peer->peer_class : 0;
+}
+
+/* Of the end that is outside, if one is. */
+static __always_inline __u64 peer_class_of(const struct pkt *p, const __be32 *addr)
+{
+	return class_of(p, addr, p->external);
 }
 
 static __always_inline void count_rule(__u32 domain, __u64 rule)
@@ -97,10 +106,63 @@ static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_c
 			try_class(set, peer_class, p->policy_proto, port, &best);
 	}
 	p->rule = best.rule;
+	p->log = best.log;
 	count_rule(p->domain, best.rule);
 	if (best.action == ACTION_NONE)
 		return by_default;
 	return best.action == ACTION_ALLOW;
+}
+
+struct gate_run {
+	struct pkt *p;
+	__u64 source; /* policy classes of the ends */
+	__u64 target;
+	int rc;
+};
+
+/* Rules of one interface. Those towards its bridge ask for the source, those from
+ * it for the destination; where none matches the next one is asked. */
+static long gate_step(__u32 index, struct gate_run *run)
+{
+	struct decision best = { .order = ~0u };
+	struct pkt *p = run->p;
+	__u64 set, peer, rule = p->rule;
+
+	if (index >= MAX_GATES)
+		return 1;
+	set = p->gates[index];
+	if (!set)
+		return 0;
+	peer = index & 1 ? run->source : run->target;
+	try_class(set, 0, p->policy_proto, p->policy_port, &best);
+	if (peer)
+		try_class(set, peer, p->policy_proto, p->policy_port, &best);
+	if (best.action == ACTION_NONE)
+		return 0;
+	count_rule(p->domain, best.rule);
+	p->rule = best.rule;
+	p->log = best.log;
+	if (best.action == ACTION_DENY)
+		run->rc = DROP(POLICY_ROUTER);
+	if (p->log)
+		log_decision(p, p->in_slot, !run->rc);
+	p->rule = rule;
+	return run->rc ? 1 : 0;
+}
+
+/*
+ * stage ROUTER_POLICY: the rules of every interface on the way, in its order. Asked
+ * of the packets of the side that began the connection, on its node, which has
+ * routed them; answers follow, whatever way they take back.
+ */
+static __always_inline int stage_router_policy(struct pkt *p)
+{
+	struct gate_run run = { .p = p, .source = class_of(p, p->saddr, false) };
+
+	p->stage = STAGE_ROUTER_POLICY;
+	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p, p->daddr);
+	bpf_loop(MAX_GATES, gate_step, &run, 0);
+	return run.rc;
 }
 
 /* What the connection's first packet was sent to, as the judged end knows it: a

@@ -19,6 +19,7 @@
 	X(GATEWAY)                                                                                 \
 	X(ICMP_ERROR)                                                                              \
 	X(EGRESS_POLICY)                                                                           \
+	X(ROUTER_POLICY)                                                                           \
 	X(INGRESS_POLICY)                                                                          \
 	X(FLOW_INSTALL)                                                                            \
 	X(FLOOD)                                                                                   \

@@ -27,6 +27,9 @@ from daemon.store.interface import StoreError
 
 log = logging.getLogger(__name__)
 
+#: Who is shown administrators' policies; nodes read them in the store anyway.
+_ADMINISTER = (AccessRole.ZONE_ADMIN, AccessRole.NODE)
+
 READ_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -49,7 +52,7 @@ async def authorize(request: Request) -> None:
         message = f"{principal.name} may not {operation or 'do this'} here"
         raise RefusedError(message, _hint(operation, principal))
     own = grant is Grant.OWN
-    request.state.sight = Sight(principal.tenant if own else None)
+    request.state.sight = Sight(principal.tenant if own else None, principal.role in _ADMINISTER)
     request.state.sight_taken = not own
 
 

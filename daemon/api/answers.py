@@ -160,8 +160,44 @@ class ZoneCounters(Answer):
     nodes: dict[str, NodeCounters]
 
 
+class PolicyLogLine(Answer):
+    """A new connection that a rule with a log decided."""
+
+    node: str
+    number: int
+    time: str = Field(description="RFC 3339, UTC")
+    domain: str
+    rule: str = Field(description="POLICY/DIRECTION/RULE")
+    verdict: Literal["allowed", "refused"]
+    direction: Literal["ingress", "egress"]
+    endpoint: str = Field(description="Whose rule it is")
+    source: str | None = Field(description="Endpoint that has the address; null: none")
+    target: str | None
+    source_address: str
+    target_address: str
+    protocol: str
+    source_port: int | None
+    target_port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    lost: int = Field(description="Further ones of this endpoint since its last line, not logged")
+
+
+class NodePolicyLog(Answer):
+    node: str
+    items: tuple[PolicyLogLine, ...] = Field(default=(), description="Oldest first")
+    read: int = Field(default=0, description="Number of the newest line there is")
+    error: str | None = Field(default=None, description="Why the node did not answer")
+
+
+class ZonePolicyLog(Answer):
+    items: tuple[PolicyLogLine, ...] = Field(description="Of all nodes, oldest first")
+    read: tuple[str, ...] = Field(description="How far: ask with `after` for what comes then")
+    errors: dict[str, str] = Field(description="Nodes that did not answer, with the reason")
+
+
 class TrialRule(Answer):
-    direction: Literal["egress", "ingress"]
+    direction: Literal["egress", "router", "ingress"]
     node: str = Field(description="Where it is asked")
     name: str = Field(description="POLICY/DIRECTION/RULE, or `default`: the domain's")
 

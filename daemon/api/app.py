@@ -17,6 +17,7 @@ from daemon.api import (
     meshes,
     node,
     objects,
+    policy_log,
     tokens,
     trials,
     users,
@@ -53,7 +54,7 @@ def create_app(backend: Backend, version: str) -> FastAPI:
     errors.install(app)
     elsewhere.install(app)
     for module in (
-        objects, changes, history, waiting, node, meshes, trials, users, tokens, audits, lifecycle,
+        objects, changes, history, waiting, node, meshes, trials, policy_log, users, tokens, audits, lifecycle,
         membership, zone,
     ):  # fmt: skip
         app.include_router(module.router)

@@ -81,7 +81,7 @@ def shown_to(line: AuditLine, tenant: str) -> AuditLine | None:
         return line
     line = line.model_copy(update={"source": "", "on_behalf": "", "token": ""})
     kinds = {text.partition(" ")[0] for text in line.objects}
-    if tenants_of(line) == {tenant} and "node" not in kinds:
+    if tenants_of(line) == {tenant} and kinds.isdisjoint(("node", "adminpolicy")):
         return line
     own = tuple(text for text in line.objects if _is_of(text, tenant))
     return line.model_copy(update={"objects": own, "summary": ""})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
 
-from daemon.api.answers import NodeCounters, NodeMesh, NodeReport
+from daemon.api.answers import NodeCounters, NodeMesh, NodeReport, PolicyLogLine
 from daemon.api.client import Peers
 from daemon.api.principal import Principal
 from daemon.store.interface import Store
@@ -23,6 +24,14 @@ class LocalNode(Protocol):
     def report(self) -> NodeReport: ...
 
     def mesh(self) -> NodeMesh: ...
+
+    def policy_log(self, after: int) -> Sequence[PolicyLogLine]:
+        """Lines with a higher number, oldest first."""
+        ...
+
+    def policy_log_read(self) -> int:
+        """Number of the newest one."""
+        ...
 
     async def counters(self) -> NodeCounters:
         """Read from the kernel. Raises OSError or a DatapathError."""

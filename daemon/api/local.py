@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from daemon.api.answers import (
@@ -12,11 +12,13 @@ from daemon.api.answers import (
     NodeCounters,
     NodeMesh,
     NodeReport,
+    PolicyLogLine,
     RuleCounters,
 )
 from daemon.mesh.window import PeerState
 from daemon.reconcile.counters import Dump, Lookup, read_counts
 from daemon.reconcile.loop import Reconciler
+from daemon.reconcile.rule_log import RuleLines
 from daemon.reconcile.worker import Worker
 
 
@@ -29,9 +31,11 @@ class RunningNode:
         lookup: Lookup,
         dump: Dump,
         mesh: Callable[[], Mapping[str, PeerState]],
+        lines: RuleLines,
     ) -> None:
         self._reconciler = reconciler
         self._mesh = mesh
+        self._lines = lines
         self._lookup = lookup
         self._dump = dump
         self._reader = Worker("counters")
@@ -55,6 +59,13 @@ class RunningNode:
     def mesh(self) -> NodeMesh:
         peers = {name: _peer(state) for name, state in self._mesh().items()}
         return NodeMesh(node=self.name, peers=peers)
+
+    def policy_log(self, after: int) -> Sequence[PolicyLogLine]:
+        found = self._lines.after(after)
+        return [PolicyLogLine(node=self.name, **asdict(line)) for line in found]
+
+    def policy_log_read(self) -> int:
+        return self._lines.read
 
     async def counters(self) -> NodeCounters:
         state = self._reconciler

@@ -41,6 +41,8 @@ TABLE: Mapping[str, tuple[Grant, Grant, Grant, Grant]] = {
     "confirm":         (_NO,  _OWN, _ALL, _NO),
     "wait":            (_ALL, _OWN, _ALL, _ALL),
     "trial":           (_ALL, _OWN, _ALL, _ALL),
+    "policy_log":      (_ALL, _OWN, _ALL, _ALL),
+    "node_policy_log": (_ALL, _OWN, _ALL, _ALL),
     "zone":            (_ALL, _NO,  _ALL, _ALL),
     # Nodes ask each other for these; who asked the first one is shown his part of it.
     "status":          (_ALL, _OWN, _ALL, _ALL),

@@ -38,6 +38,9 @@ from daemon.zone.read import decode, read_current
 
 router = APIRouter(prefix="/v1/objects", tags=["objects"])
 
+#: Kinds whose nodes are those of the endpoints they are about.
+_OF_MANY = (Kind.DOMAIN, Kind.ADMIN_POLICY)
+
 
 @router.get("/{kind}", operation_id="list_objects", summary="List the objects of a kind")
 async def list_objects(
@@ -51,7 +54,7 @@ async def list_objects(
     listing = await backend.store.list(f"{ROOT}{kind}/")
     reports = await read_reports(backend.store)
     pairs = [(decode(kind, item.value), item) for item in listing.items]
-    endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
+    endpoints = await _endpoints(backend.store) if kind in _OF_MANY else []
     exceptions = by_object(reports)
     items = tuple(
         _view(found, item, endpoints, reports, exceptions)
@@ -73,7 +76,7 @@ async def get_object(backend: BackendDep, sight: SightDep, kind: Kind, path: str
     if item is None:
         raise NotFoundError(f"there is no {ref.text}", hint)
     reports = await read_reports(backend.store)
-    endpoints = await _endpoints(backend.store) if kind is Kind.DOMAIN else []
+    endpoints = await _endpoints(backend.store) if kind in _OF_MANY else []
     found = decode(kind, item.value)
     view = _view(found, item, endpoints, reports, by_object(reports))
     if isinstance(found, Domain):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from daemon.api.answers import Missing, NodeCounters, NodeReport, View
+from daemon.api.answers import Missing, NodeCounters, NodeReport, RuleCounters, View
+from daemon.compiler.tiers import is_admin_rule
 from daemon.model.object import Kind, Ref
 from daemon.model.snapshot import Snapshot
 from daemon.zone.revision import Revision
@@ -17,15 +19,22 @@ _NODE_FIELDS = ("roles", "underlay_mtu")
 #: And of an external network: where it may take floating addresses from.
 _EXTERNAL_FIELDS = ("description", "floating", "mtu")
 
+#: What others than administrators are told of their policies.
+ADMIN_POLICY = "an administrator's policy"
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """`tenant` None: sees everything."""
+    """`tenant` None: sees everything; but administrators' policies only `administers` does."""
 
     tenant: str | None = None
+    #: May know what administrators' policies say.
+    administers: bool = True
 
     def sees(self, ref: Ref) -> bool:
         """Objects of the tenant; nodes, whose names it needs, belong to nobody."""
+        if ref.kind is Kind.ADMIN_POLICY:
+            return self.administers and self.tenant is None
         return self.tenant is None or self.tenant == _owner(ref)
 
     def sees_path(self, path: str) -> bool:
@@ -65,7 +74,9 @@ class Sight:
         return view.model_copy(update={"spec": spec, "allocated": {}, "status": status})
 
     def counters(self, counters: NodeCounters) -> NodeCounters:
-        """Rows of the tenant's own endpoints and domains."""
+        """Rows of the tenant's own endpoints and domains; administrators' rules as one."""
+        if not self.administers:
+            counters = counters.model_copy(update={"rules": _without_admin(counters.rules)})
         if self.tenant is None:
             return counters
         return NodeCounters(
@@ -103,7 +114,7 @@ class Sight:
 
         A comment that is about others' objects too is not for one of them.
         """
-        if self.tenant is None:
+        if self.tenant is None and self.administers:
             return revision
         own = tuple(change for change in revision.changes if self.sees(change.ref))
         if not own:
@@ -112,9 +123,31 @@ class Sight:
             return revision
         return revision.model_copy(update={"changes": own, "comment": ""})
 
+    def rule(self, name: str) -> str:
+        """Of a rule, by its path in its domain."""
+        return name if self.administers or not is_admin_rule(name) else ADMIN_POLICY
+
     def is_own(self, revision: Revision) -> bool:
         """All of it is the tenant's."""
         return self.revision(revision) == revision
+
+
+def _without_admin(rules: Iterable[RuleCounters]) -> tuple[RuleCounters, ...]:
+    shown: list[RuleCounters] = []
+    hidden: dict[tuple[str, str | None, str], int] = {}
+    for row in rules:
+        if row.policy is None or not is_admin_rule(row.policy):
+            shown.append(row)
+            continue
+        key = (row.domain, row.direction, row.action)
+        hidden[key] = hidden.get(key, 0) + row.hits
+    more = (
+        RuleCounters(
+            domain=domain, policy=ADMIN_POLICY, direction=way, rule="", action=action, hits=hits
+        )
+        for (domain, way, action), hits in hidden.items()
+    )
+    return (*shown, *more)
 
 
 def _owner(ref: Ref) -> str | None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query
 
-from daemon.abi import DROP_TEXT, Stage
+from daemon.abi import DROP_TEXT, Drop, Stage
 from daemon.api.answers import Trial, TrialRule, Trials, TrialStage
 from daemon.api.backend import BackendDep
 from daemon.api.errors import NotFoundError
-from daemon.api.sight import SightDep
+from daemon.api.sight import Sight, SightDep
 from daemon.compiler.errors import CompileError
 from daemon.compiler.guest import UnsendableError, source_of
 from daemon.compiler.packet import Outcome
+from daemon.compiler.tiers import is_admin_rule
 from daemon.compiler.trial import Attempt, attempt
 from daemon.model.base import Address
 from daemon.model.object import Endpoint
@@ -36,6 +38,7 @@ class Protocol(StrEnum):
 
 
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+_BY_POLICY = (Drop.POLICY_EGRESS, Drop.POLICY_INGRESS)
 _PING = {4: (1, 8), 6: (58, 128)}  # IP protocol and ICMP type of an echo request
 
 
@@ -47,13 +50,19 @@ async def trial(
     target: Annotated[str, Query(description="Endpoint of the same domain, or an address")],
     protocol: Protocol = Protocol.TCP,
     port: Annotated[int, Query(ge=0, le=65535, description="Destination; not of a ping")] = 0,
+    at: Annotated[datetime | None, Query(description="When; default: now")] = None,
 ) -> Trials:
     """Answered from the model: no packet is sent and no node is asked."""
     _, snapshot = await read_current(backend.store)
     snapshot = sight.snapshot(snapshot)
     endpoint = _endpoint(snapshot, source)
+    moment = at or datetime.now(UTC)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
     items = [
-        await asyncio.to_thread(_try, snapshot, source, target, address, protocol, port)
+        await asyncio.to_thread(
+            _try, sight, snapshot, source, target, address, protocol, port, moment
+        )
         for address in _addresses(snapshot, endpoint, target)
     ]
     return Trials(items=tuple(items), revision=snapshot.revision)
@@ -91,7 +100,14 @@ def _invalid(message: str) -> HTTPException:
 
 
 def _try(
-    snapshot: Snapshot, source: str, target: str, address: Address, protocol: Protocol, port: int
+    sight: Sight,
+    snapshot: Snapshot,
+    source: str,
+    target: str,
+    address: Address,
+    protocol: Protocol,
+    port: int,
+    moment: datetime,
 ) -> Trial:
     number, icmp_type = _NUMBERS.get(protocol, 0), 0
     if protocol is Protocol.PING:
@@ -104,24 +120,25 @@ def _try(
         target_address=str(address),
     )
     try:
-        made = attempt(snapshot, source, address, number, port, icmp_type)
+        made = attempt(snapshot, source, address, number, port, icmp_type, moment)
     except UnsendableError as error:
         return answer.model_copy(update={"reason": str(error)})
     except CompileError as error:
         return answer.model_copy(update={"reason": f"{error}: {error.hint}"})
-    return answer.model_copy(update=_ending(made))
+    return answer.model_copy(update=_ending(sight, made))
 
 
-def _ending(made: Attempt) -> dict[str, object]:
+def _ending(sight: Sight, made: Attempt) -> dict[str, object]:
     end = made.prediction
+    rules = list(_rules(made))
     dropped = end.outcome is Outcome.DROPPED
     return {
         "allowed": not dropped,
         "outcome": end.outcome.value,
         "drop": end.drop.name if dropped else None,
-        "reason": DROP_TEXT[end.drop] if dropped else "",
+        "reason": _reason(made) if dropped else "",
         "receiver": made.receiver,
-        "rules": tuple(_rules(made)),
+        "rules": tuple(rule.model_copy(update={"name": sight.rule(rule.name)}) for rule in rules),
         "stages": tuple(
             TrialStage(node=made.nodes[step.node], stage=step.stage.name, detail=step.detail)
             for step in end.steps
@@ -129,13 +146,23 @@ def _ending(made: Attempt) -> dict[str, object]:
     }
 
 
+def _reason(made: Attempt) -> str:
+    drop = made.prediction.drop
+    rules = list(_rules(made))
+    if drop in _BY_POLICY and is_admin_rule(rules[-1].name):
+        return "refused by an administrator's policy"
+    return DROP_TEXT[drop]
+
+
 def _rules(made: Attempt) -> Iterator[TrialRule]:
     """Those that were asked, in order: the last one decided."""
     end = made.prediction
-    for direction, rule, stage in (
+    asked: list[tuple[Literal["egress", "router", "ingress"], int | None, Stage]] = [
         ("egress", end.egress_rule, Stage.EGRESS_POLICY),
+        *(("router", rule, Stage.ROUTER_POLICY) for rule in end.router_rules),
         ("ingress", end.ingress_rule, Stage.INGRESS_POLICY),
-    ):
+    ]
+    for direction, rule, stage in asked:
         if rule is None:
             continue
         node = next(step.node for step in end.steps if step.stage is stage)

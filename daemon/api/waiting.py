@@ -13,9 +13,9 @@ from daemon.api.answers import Missing, Waited
 from daemon.api.backend import BackendDep
 from daemon.api.reports import read_reports
 from daemon.api.sight import Sight, SightDep
-from daemon.model.object import Domain, Endpoint, Kind, Node, Object, Ref
+from daemon.model.object import AdminPolicy, Domain, Endpoint, Kind, Node, Object, Ref
 from daemon.model.snapshot import Snapshot
-from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind
+from daemon.reconcile.status import STATUS, Exceptional, NodeStatus, State, behind, concerned_nodes
 from daemon.store.interface import Store
 from daemon.zone.counters import Counters
 from daemon.zone.keys import history_key
@@ -133,6 +133,8 @@ def _nodes_of(item: Object, snapshot: Snapshot) -> set[str]:
             owner, own = (item.tenant, item.spec.domain), {item.spec.node}
         case Domain():
             owner, own = (item.tenant, item.name), set[str]()
+        case AdminPolicy():
+            return set(concerned_nodes(item, snapshot.endpoints.values()))
         case Node():
             return set(snapshot.nodes)
         case _:

@@ -18,11 +18,12 @@ from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
 from daemon.compiler.routing import Interface, host_rows, interfaces, rif_rows, route_rows
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import bridge_rows, flood_rows, mac_rows, source_rows
+from daemon.compiler.tiers import gates, groups, standing
 from daemon.compiler.underlay import bridge_mtu
 from daemon.compiler.uplinks import Way, uplink_rows
 from daemon.compiler.wide import wide
-from daemon.model.object import Domain, Endpoint
-from daemon.model.policy import Action
+from daemon.model.object import AdminPolicy, Domain, Endpoint
+from daemon.model.policy import Action, Group
 
 K = TypeVar("K", bound=Hashable)
 
@@ -45,6 +46,14 @@ class DomainInput:
     tunnel_mtu: int
     ways: tuple[Way, ...] = ()  # out of the zone
     down: Down = frozenset()  # backends that fail their checks
+    #: Administrators' policies for the domain, as `tiers.concerning` orders them.
+    admin: tuple[AdminPolicy, ...] = ()
+    #: Paths of rules that do not count at this time.
+    asleep: frozenset[str] = frozenset()
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return groups(self.domain, self.admin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +89,14 @@ def compile_domain(given: DomainInput) -> DomainRows:
 
 def compile_whole(given: DomainInput) -> CompiledDomain:
     """The same with what is needed to go on from there. Raises CompileError."""
-    domain, spec = given.domain, given.domain.spec
+    domain = given.domain
     mtus = bridge_mtus(given)
-    places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices)
+    places = seats(domain, given.endpoints, given.node, given.node_ids, given.devices, given.groups)
     local = tuple(seat for seat in places if not seat.node)
     remote = Counter([(seat.vni, seat.node) for seat in places if seat.node])
-    peers = Peers(spec.policies, places)
+    judges = standing(domain, given.admin)
+    faces = gates(domain)
+    peers = Peers([*judges, *faces.values()], places)
     ifaces = interfaces(domain)
     lbs = balancers(domain)
     routes, hops = route_rows(domain, given.path, ifaces, given.ways)
@@ -94,7 +105,6 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         "plum_mac": mac_rows(ifaces, lbs, places),
         "plum_flood": flood_rows(given.path, domain, local, remote),
         "plum_source": source_rows(local),
-        "plum_rif": rif_rows(ifaces),
         "plum_route": routes,
         "plum_hop": hops,
         "plum_host": host_rows(domain.id, ifaces, lbs, places, peers),
@@ -102,7 +112,9 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
         **balancer_rows(domain.id, lbs, places, given.down),
     }
     uplink_rows(domain, given.node, given.ways, places, rows, given.down)
-    policies = Policies(given.path, spec.policies, peers.classes)  # after every classification
+    # After every classification.
+    policies = Policies(given.path, judges, peers.classes, domain.spec.default, given.asleep)
+    rows["plum_rif"] = rif_rows(ifaces, {of: policies.gate(one) for of, one in faces.items()})
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans
@@ -203,7 +215,7 @@ def ep_rows(
             domain=domain.id,
             vni=seat.vni,
             mtu=mtus[endpoint.spec.bridge],
-            flow_quota=endpoint.spec.flow_quota,
+            flow_quota=min(endpoint.spec.flow_quota, policies.limit(seat.groups)),
             flags=flags,
             mac=seat.mac,
         )

@@ -75,7 +75,7 @@ def _seats(
 ) -> list[Seat]:
     given = old.given
     there = [(path, endpoint) for path, endpoint in endpoints if endpoint is not None]
-    return seats(given.domain, there, given.node, given.node_ids, devices)
+    return seats(given.domain, there, given.node, given.node_ids, devices, given.groups)
 
 
 def _shares(old: CompiledDomain, seat: Seat) -> bool:

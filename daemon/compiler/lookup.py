@@ -154,7 +154,7 @@ class Lookup:
             port = packet.icmp_type << 8 | packet.icmp_code
         else:
             port = packet.dport
-        best = Span(0, NO_ORDER, 0, PolicyAction.NONE)
+        best = Span(0, NO_ORDER, 0, PolicyAction.NONE, 0)
         for wanted in {peer_class, 0}:
             row = self._rows["plum_verdict"].get(VerdictKey(policy_set, wanted, proto))
             if row is not None:

@@ -6,16 +6,19 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from daemon.compiler.domain import CompiledDomain, DomainInput, DomainRows, compile_whole
 from daemon.compiler.errors import CompileError
 from daemon.compiler.incremental import step
 from daemon.compiler.members import Changed, Members
 from daemon.compiler.result import Compiled, Device, Names, Packed, Rows, Runtime, pack
+from daemon.compiler.tiers import concerning, everything
+from daemon.compiler.timing import Timed, asleep, first_edge, timed
 from daemon.compiler.together import NOTHING, Together, names_together, put_together
 from daemon.compiler.underlay import tunnel_mtu, underlay_rows
 from daemon.compiler.uplinks import external_rows, ways
-from daemon.model.object import Endpoint, Node
+from daemon.model.object import AdminPolicy, Domain, Endpoint, Node
 from daemon.model.snapshot import Snapshot
 
 
@@ -53,8 +56,18 @@ class Cache:
     underlay: _Underlay | None = None
     domains: dict[str, _Known] = field(default_factory=dict)
     together: Together = NOTHING
+    timed: dict[str, tuple[Domain, tuple[AdminPolicy, ...], Timed]] = field(default_factory=dict)
+
+    def timing(self, path: str, domain: Domain, admin: tuple[AdminPolicy, ...]) -> Timed:
+        """Rules of a domain that have times."""
+        known = self.timed.get(path)
+        if known is None or known[0] is not domain or known[1] != admin:
+            known = (domain, admin, timed(everything(domain, admin)))
+            self.timed[path] = known
+        return known[2]
 
     def forget(self) -> None:
+        self.timed = {}
         self.members, self.underlay, self.domains, self.together = None, None, {}, NOTHING
 
 
@@ -64,6 +77,8 @@ def compile_node(
     devices: Mapping[str, Device],
     runtime: Runtime,
     cache: Cache | None = None,
+    admin: Mapping[str, Snapshot] | None = None,
+    moment: datetime | None = None,
 ) -> Compiled:
     """Every row of every map of `node`, run-time state apart.
 
@@ -73,12 +88,15 @@ def compile_node(
     not compile is in `errors` and has no rows, whatever it had before: its endpoints
     on this node are closed.
 
+    `admin`: by domain, whose administrators' policies are in force there instead.
+    `moment`: when this is; None: every rule counts, whatever its times.
+
     Raises KeyError if the snapshot does not have `node`.
     """
     cache = cache or Cache()
     with _uncollected():
         try:
-            return _compile_node(snapshot, node, devices, runtime, cache)
+            return _compile_node(snapshot, node, devices, runtime, cache, admin or {}, moment)
         except BaseException:
             cache.forget()  # it may be between two snapshots
             raise
@@ -90,6 +108,8 @@ def _compile_node(
     devices: Mapping[str, Device],
     runtime: Runtime,
     cache: Cache,
+    admin: Mapping[str, Snapshot],
+    moment: datetime | None,
 ) -> Compiled:
     underlay = _underlay(snapshot, node, runtime, cache.underlay)
     members = cache.members
@@ -98,10 +118,15 @@ def _compile_node(
     changed = members.advance(snapshot.endpoints)
     new: dict[str, _Known] = {}
     sick = dict(runtime.sick)
+    edges: list[datetime] = []
     for path in sorted(path for path, local in members.local.items() if local):
         if path not in snapshot.domains:
             continue
         local = sorted(members.local[path])
+        policies = concerning(admin.get(path, snapshot).admin_policies.values(), path)
+        rules = cache.timing(path, snapshot.domains[path], policies) if moment else ()
+        if moment and (edge := first_edge(rules, moment)):
+            edges.append(edge)
         given = DomainInput(
             path=path,
             domain=snapshot.domains[path],
@@ -119,6 +144,8 @@ def _compile_node(
                 underlay.tunnel_mtu,
             ),
             down=sick.get(path, frozenset()),
+            admin=policies,
+            asleep=asleep(rules, moment) if moment and rules else frozenset(),
         )
         known = cache.domains.get(path)
         new[path] = _domain(known, given, changed.get(path, {}), members.domains[path])
@@ -134,6 +161,7 @@ def _compile_node(
         {path: mtu for part in parts.values() for path, mtu in part.mtu.items()},
         {**together.packed, **underlay.packed},
         {path: one.error for path, one in new.items() if isinstance(one, _Refused)},
+        min(edges, default=None),
     )
 
 
@@ -197,6 +225,7 @@ def _same_frame(old: DomainInput, new: DomainInput) -> bool:
         old.domain is new.domain
         and (old.node, old.tunnel_mtu, old.ways, old.down)
         == (new.node, new.tunnel_mtu, new.ways, new.down)
+        and (old.admin, old.asleep) == (new.admin, new.asleep)
         and (old.node_ids is new.node_ids or old.node_ids == new.node_ids)
     )
 

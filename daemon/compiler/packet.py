@@ -54,6 +54,8 @@ class Prediction:
     drop: Drop = Drop.NONE
     egress_rule: int | None = None
     """Rule that decided on the way out; 0 the domain's default, None not asked."""
+    router_rules: tuple[int, ...] = ()
+    """Of routers' interfaces, those that matched; the last one decided."""
     ingress_rule: int | None = None
     ifindex: int = 0
     """Of the local device on `node` it is delivered to, or would be but for ingress policy."""

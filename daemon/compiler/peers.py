@@ -25,8 +25,8 @@ from daemon.abi import PEER_OUTSIDE, Peer, PeerKey
 from daemon.compiler.identity import text_id
 from daemon.compiler.result import Table
 from daemon.compiler.seat import Seat
+from daemon.compiler.tiers import Standing, peer_group
 from daemon.compiler.wide import IPV4, Prefix, hides_ipv4, wide_prefix
-from daemon.model.policy import Policy
 
 Atoms = frozenset[str]
 EMPTY: Atoms = frozenset()
@@ -40,15 +40,15 @@ def cidr_atom(prefix: Prefix) -> str:
     return f"cidr {prefix.addr.hex()}/{prefix.bits}"
 
 
-def policy_prefixes(policies: Sequence[Policy]) -> tuple[set[str], set[Prefix]]:
+def policy_prefixes(policies: Sequence[Standing]) -> tuple[set[str], set[Prefix]]:
     """Groups and CIDRs that rules name."""
     groups: set[str] = set()
     prefixes: set[Prefix] = set()
     for policy in policies:
         for rule in policy.ingress + policy.egress:
             for peer in rule.peers or ():
-                if peer.group is not None:
-                    groups.add(group_atom(peer.group))
+                if (group := peer_group(peer)) is not None:
+                    groups.add(group_atom(group))
                 if peer.cidr is not None:
                     prefixes.add(wide_prefix(peer.cidr))
     return groups, prefixes
@@ -57,7 +57,7 @@ def policy_prefixes(policies: Sequence[Policy]) -> tuple[set[str], set[Prefix]]:
 class Peers:
     """Classes of one domain. `classes` grows as addresses are classified."""
 
-    def __init__(self, policies: Sequence[Policy], seats: Iterable[Seat]) -> None:
+    def __init__(self, policies: Sequence[Standing], seats: Iterable[Seat]) -> None:
         self.classes: dict[int, Atoms] = {}
         self._ids: dict[Atoms, int] = {EMPTY: 0}
         self._groups, cidrs = policy_prefixes(policies)

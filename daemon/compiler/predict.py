@@ -31,16 +31,16 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    the bridge it is delivered on: MTU. Routed, and the last router has no
    interface on that bridge: NO_ROUTER.
 7. FLOW_LOOKUP: an ICMP error or reply belongs to no connection: ICMP_UNRELATED.
-8. EGRESS_POLICY of the sender; the peer is the destination address.
+8. EGRESS_POLICY of the sender; the peer is the destination. ROUTER_POLICY: egress rules
+   of interfaces it enters by, ingress rules of those it leaves by (peer: source).
 9. Delivered here: INGRESS_POLICY of the receiver; the peer is the source address.
    Elsewhere: ENCAPSULATE with the VNI of the bridge, and on that node VNI, then
    the destination MAC (NOT_HERE if not of a local endpoint) and INGRESS_POLICY.
 
 A flooded packet passes MTU, 7 and 8 once, and 9 for each member of the replication
 list but the sender; a MAC that nobody has on the receiving node either goes to
-its local members, or is FLOOD_OFF. ARP, neighbour and router solicitations and
-DHCP requests are answered after 3, IGMP and MLD end in FLOOD; they open no
-connection and are not predicted.
+its local members, or is FLOOD_OFF. What opens no connection (ARP, ND, DHCP, IGMP, MLD)
+is not predicted.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class _Walk:
         self._packet = packet
         self._arriving = packet  # as the receiver's policy sees it
         self._src, self._dst = wide(packet.src), wide(packet.dst)
+        self._gates: list[tuple[int, bool]] = []  # sets, and whether towards the bridge
         self._now = Prediction(
             Outcome.DROPPED, 0, smac=packet.smac, dmac=packet.dmac, ttl=packet.ttl
         )
@@ -176,6 +177,7 @@ class _Walk:
             raise _Dropped(Drop.MALFORMED)
 
     def _route(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
+        near = ep.vni
         for _ in range(MAX_ROUTERS):
             self._step(Stage.ROUTE, f"router {router}")
             target = rows.host(ep.domain, self._dst)
@@ -188,12 +190,15 @@ class _Walk:
                 raise _Dropped(Drop.TTL)
             route = self._chosen(rows, router)
             self._now = replace(self._now, ttl=self._now.ttl - 1)
+            self._pass(rows, router, near, towards=False)
             if route.kind == RouteKind.UPLINK:
                 return self._leave(rows, ep, router)
-            addr = self._next(rows, route)
+            addr, out = self._next(rows, route)
             host = rows.host(ep.domain, addr)
             if host is None or host.router == router:
                 raise _Dropped(Drop.NO_HOST)
+            near = out if host.router else host.vni
+            self._pass(rows, router, near, towards=True)
             if host.balancer and addr == self._dst:
                 return self._balance(rows, ep, host.balancer)
             if host.balancer:
@@ -256,6 +261,7 @@ class _Walk:
             raise _Dropped(Drop.MTU)
         self._flow_lookup()
         self._egress(rows, ep, uplink.vni, outside=True)
+        self._routers_policy(rows, ep, outside=True)
         self._step(Stage.NAT, f"external network vni {uplink.vni}")
         version = self._packet.src.version
         if rows.floating(router, self._src) is None:
@@ -275,11 +281,29 @@ class _Walk:
             raise _Dropped(Drop.BLACKHOLE)
         return route
 
-    def _next(self, rows: Lookup, route: Route) -> bytes:
-        """Address of what the router hands the packet to."""
+    def _next(self, rows: Lookup, route: Route) -> tuple[bytes, int]:
+        """Address of what the router hands the packet to, and the bridge it is on."""
         if route.kind == RouteKind.CONNECTED:
-            return self._dst
-        return rows.hop(route, self._packet.flow_hash).addr
+            return self._dst, route.vni
+        hop = rows.hop(route, self._packet.flow_hash)
+        return hop.addr, hop.vni
+
+    def _pass(self, rows: Lookup, router: int, vni: int, *, towards: bool) -> None:
+        rif = rows.rif(router, vni)
+        if rif is not None:
+            self._gates.append((rif.ingress_set if towards else rif.egress_set, towards))
+
+    def _routers_policy(self, rows: Lookup, ep: Ep, *, outside: bool = False) -> None:
+        if any(number for number, _ in self._gates):
+            self._step(Stage.ROUTER_POLICY)
+        for number, towards in filter(lambda gate: gate[0], self._gates):
+            end = self._src if towards else self._dst
+            peer = rows.peer_class(ep.domain, end, outside=outside and not towards)
+            action, rule = rows.decide(number, peer, self._packet)
+            if action is not PolicyAction.NONE:
+                self._now = replace(self._now, router_rules=(*self._now.router_rules, rule))
+            if action is PolicyAction.DENY:
+                raise _Dropped(Drop.POLICY_ROUTER)
 
     def _check_out(self, rows: Lookup, vni: int, port: Port | None) -> None:
         if port is not None and not port.node and rows.ep(port.ifindex) is None:
@@ -307,6 +331,7 @@ class _Walk:
     def _out(self, rows: Lookup, ep: Ep, vni: int, port: Port) -> Prediction:
         self._flow_lookup()
         self._egress(rows, ep, vni)
+        self._routers_policy(rows, ep)
         if not port.node:
             return self._deliver(rows, port.ifindex)
         self._step(Stage.ENCAPSULATE, f"node {port.node} vni {vni}")

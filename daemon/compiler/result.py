@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from daemon.abi import Row
 from daemon.compiler.errors import CompileError
@@ -54,6 +55,7 @@ class Runtime:
     udp_stream_s: int = 180
     icmp_s: int = 30
     punt_per_s: int = 100
+    log_per_s: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,5 @@ class Compiled:
     """`rows` as bytes."""
     errors: dict[str, CompileError]
     """Domains that did not compile. They have no rows: their endpoints are closed."""
+    until: datetime | None = None
+    """When a rule begins or ceases to count: compile again then. None: never."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from daemon.abi import (
@@ -36,6 +36,7 @@ class Interface(NamedTuple):
 
     router: int
     name: str
+    bridge: str
     vni: int
     mac: bytes
     addresses: tuple[AddressWithNet, ...]
@@ -57,6 +58,7 @@ def interfaces(domain: Domain) -> list[Interface]:
                     Interface(
                         number,
                         router.name,
+                        interface.bridge,
                         vni,
                         mac_bytes(mac),
                         interface.addresses,
@@ -66,14 +68,20 @@ def interfaces(domain: Domain) -> list[Interface]:
     return result
 
 
-def rif_rows(domain_interfaces: Sequence[Interface]) -> Table:
-    """The first IPv4 and the first IPv6 address are the source of ICMP errors."""
+def rif_rows(
+    domain_interfaces: Sequence[Interface], sets: Mapping[tuple[str, str], tuple[int, int]]
+) -> Table:
+    """The first IPv4 and the first IPv6 address are the source of ICMP errors.
+
+    `sets`: policy sets by router and bridge, towards the bridge and from it.
+    """
     rows: Table = {}
     for interface in domain_interfaces:
         first = {4: ZERO, 6: ZERO}
         for address in reversed(interface.addresses):
             first[address.version] = wide(address.ip)
-        rif = Rif(first[4], first[6], interface.mac)
+        ingress, egress = sets.get((interface.name, interface.bridge), (0, 0))
+        rif = Rif(ingress, egress, first[4], first[6], interface.mac)
         rows.setdefault(RifKey(interface.router, interface.vni), rif)
     return rows
 

@@ -64,9 +64,10 @@ def seats(
     node: str,
     node_ids: Mapping[str, int],
     devices: Mapping[str, Device],
+    groups: Sequence[Group],
 ) -> list[Seat]:
     """Endpoints in the order given; one whose bridge or node is unknown has no seat."""
-    members = Membership(domain.spec.groups)
+    members = Membership(groups)
     nowhere = Device(ifindex=0)
     result = []
     for path, endpoint in endpoints:

@@ -18,6 +18,7 @@ class Claim(NamedTuple):
     last: int
     rule: int
     action: int
+    log: int = 0
 
 
 def first_match(claims: Sequence[Claim]) -> tuple[Claim, ...]:
@@ -46,6 +47,6 @@ def first_match(claims: Sequence[Claim]) -> tuple[Claim, ...]:
         if previous and previous.order == best.order and previous.last == port - 1:
             result[-1] = previous._replace(last=last)
         else:
-            result.append(Claim(best.order, port, last, best.rule, best.action))
+            result.append(best._replace(first=port, last=last))
         port = last + 1
     return tuple(result)

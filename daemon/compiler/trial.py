@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from daemon.compiler.guest import first_packet
 from daemon.compiler.lookup import Lookup
@@ -35,6 +36,7 @@ class _Zone:
     """Rows of nodes as they are needed, of one domain, as if every device were there."""
 
     snapshot: Snapshot
+    moment: datetime | None
     compiled: dict[int, Compiled] = field(default_factory=dict)
 
     @property
@@ -47,7 +49,7 @@ class _Zone:
 
     def add(self, number: int) -> None:
         name = self.names[number]
-        made = compile_node(self.snapshot, name, self.devices(name), _RUNTIME)
+        made = compile_node(self.snapshot, name, self.devices(name), _RUNTIME, moment=self.moment)
         for error in made.errors.values():
             raise error
         self.compiled[number] = made
@@ -63,14 +65,17 @@ def attempt(
     protocol: int,
     port: int = 0,
     icmp_type: int = 0,
+    moment: datetime | None = None,
 ) -> Attempt:
     """The first packet from endpoint `source` (its path) to `target`, followed to its end.
+
+    `moment`: when, for rules that have times; None: they always count.
 
     Raises UnsendableError if the guest would not get to send it, CompileError
     if the domain does not compile, KeyError if there is no such endpoint.
     """
     endpoint = snapshot.endpoints[source]
-    zone = _Zone(_only(snapshot, endpoint))
+    zone = _Zone(_only(snapshot, endpoint), moment)
     here = snapshot.nodes[endpoint.spec.node].id
     zone.add(here)
     domain = snapshot.domains[f"{endpoint.tenant}/{endpoint.spec.domain}"]
@@ -88,7 +93,8 @@ def _only(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
     """The snapshot of the endpoint's domain alone."""
     path = f"{endpoint.tenant}/{endpoint.spec.domain}"
     members = {p: e for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")}
-    return replace(snapshot, tenants={}, domains={path: snapshot.domains[path]}, endpoints=members)
+    one = {path: snapshot.domains[path]}
+    return replace(snapshot, tenants={}, domains=one, endpoints=members)
 
 
 def _receiver(zone: _Zone, made: Prediction) -> str | None:

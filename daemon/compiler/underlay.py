@@ -35,6 +35,7 @@ def underlay_rows(nodes: Iterable[Node], own: Node, runtime: Runtime) -> Rows:
         udp_s=runtime.udp_s,
         udp_stream_s=runtime.udp_stream_s,
         icmp_s=runtime.icmp_s,
+        log_per_s=runtime.log_per_s,
         punt_per_s=runtime.punt_per_s,
     )
     return {

@@ -282,7 +282,7 @@ def _balanced_outside(
                 members = sorted(
                     (p, e) for p, e in snapshot.endpoints.items() if p.startswith(f"{path}/")
                 )
-                places = seats(domain, members, node, node_ids, {})
+                places = seats(domain, members, node, node_ids, {}, domain.spec.groups)
                 _balanced_rows(domain, vni, number, uplink, places, rows, sick.get(path, NOBODY))
 
 
@@ -341,5 +341,5 @@ def _outside_routes(external: External, node: str, here: Outside, rows: Rows) ->
         mine[IPV4] = abi.Route(0, RouteKind.NONE.value, 0, 0)
     for prefix, found in mine.items():
         rows["plum_route"][abi.RouteKey(32 + prefix.bits, number, prefix.addr)] = found
-    rif = abi.Rif(first[4], first[6], mac_bytes(here.mac))
+    rif = abi.Rif(0, 0, first[4], first[6], mac_bytes(here.mac))
     rows["plum_rif"][abi.RifKey(number, external.vni)] = rif

@@ -33,6 +33,7 @@ STATE: Mapping[str, str] = {
     "plum_frag": "seen",
     "plum_path": "refreshed",
     "plum_punt_rate": "window",
+    "plum_log_rate": "window",
     "plum_nat": "seen",
     "plum_nat_port": "seen",
     "plum_neigh": "seen",

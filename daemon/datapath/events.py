@@ -1,4 +1,4 @@
-"""Packets the datapath hands to a responder, from the ring buffer into asyncio."""
+"""What the datapath tells through ring buffers, brought into asyncio."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from daemon.datapath.maps import Map
 log = logging.getLogger(__name__)
 
 
-class PuntReader:
-    """Calls `handler(punt, frame)` in the event loop for every punted packet."""
+class RingReader:
+    """Calls `handler(sample)` in the event loop for every record of a ring buffer."""
 
-    def __init__(self, ring: Map, handler: Callable[[Punt, bytes], None]) -> None:
+    def __init__(self, ring: Map, handler: Callable[[bytes], None]) -> None:
+        self._name = ring.name
         self._handler = handler
         self._samples: list[bytes] = []
         # ctypes frees the callback with its last reference: keep it.
@@ -40,11 +41,21 @@ class PuntReader:
         return 0
 
     def _consume(self) -> None:
-        libbpf.call("consume punted packets", "ring_buffer__consume", self._ring)
+        libbpf.call(f"consume {self._name}", "ring_buffer__consume", self._ring)
         samples, self._samples = self._samples, []
         for sample in samples:
-            punt = Punt.unpack(sample)
             try:
-                self._handler(punt, punt.frame[: punt.len])
+                self._handler(sample)
             except Exception:  # a hostile packet must not end the reader
-                log.exception("responder failed on a packet of ifindex %d", punt.ifindex)
+                log.exception("failed on a record of %s", self._name)
+
+
+class PuntReader(RingReader):
+    """Calls `handler(punt, frame)` for every packet that is for a responder."""
+
+    def __init__(self, ring: Map, handler: Callable[[Punt, bytes], None]) -> None:
+        def unpacked(sample: bytes) -> None:
+            punt = Punt.unpack(sample)
+            handler(punt, punt.frame[: punt.len])
+
+        super().__init__(ring, unpacked)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from daemon.model.balancer import BalancedProtocol, LoadBalancer
 from daemon.model.base import Address, Interface, Mac, Model, Name, Network
-from daemon.model.policy import Group, Policy, PolicyDefault
+from daemon.model.policy import Group, Policy, PolicyDefault, Rule
 
 
 class DhcpRoute(Model):
@@ -40,6 +40,10 @@ class RouterInterface(Model):
     bridge: Name
     #: Address with prefix length; the gateway of that subnet.
     addresses: tuple[Interface, ...] = Field(min_length=1)
+    #: Of what is routed to the bridge. Where no rule matches, it goes on.
+    ingress: tuple[Rule, ...] = ()
+    #: Of what is routed from the bridge.
+    egress: tuple[Rule, ...] = ()
 
 
 class StaticRoute(Model):

@@ -1,6 +1,6 @@
 """Manifests: what a user writes, read strictly and with every problem named at once.
 
-    kind: domain        # tenant, domain, endpoint or node; case does not matter
+    kind: domain        # tenant, domain, endpoint, node or AdminPolicy; case does not matter
     name: shop
     tenant: acme        # domains and endpoints only
     spec: {...}         # DomainSpec and so on
@@ -180,6 +180,7 @@ def _identity(kind: Kind | None, data: dict[str, Any]) -> Ref | None:
         None: (),
         Kind.TENANT: (name,),
         Kind.NODE: (name,),
+        Kind.ADMIN_POLICY: (name,),
         Kind.EXTERNAL: (name,),
         Kind.DOMAIN: (tenant, name),
         Kind.ENDPOINT: (tenant, domain, name),
@@ -225,4 +226,6 @@ def _name_problems(data: dict[str, Any], key: str) -> list[tuple[Loc, str]]:
 
 
 def _known_keys() -> list[str]:
-    return sorted({name for model in Model.__subclasses__() for name in model.model_fields})
+    models = [*Model.__subclasses__()]
+    models += [further for model in models for further in model.__subclasses__()]
+    return sorted({name for model in models for name in model.model_fields})

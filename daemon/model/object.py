@@ -6,6 +6,7 @@ import re
 from enum import StrEnum
 from typing import Any
 
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.base import Address, Mac, Model, Name
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
@@ -20,6 +21,7 @@ class Kind(StrEnum):
     ENDPOINT = "endpoint"
     NODE = "node"
     EXTERNAL = "external"
+    ADMIN_POLICY = "adminpolicy"
 
 
 #: Kinds that belong to the zone, not to a tenant.
@@ -29,6 +31,7 @@ PATH_FIELDS = {
     Kind.TENANT: ("name",),
     Kind.NODE: ("name",),
     Kind.EXTERNAL: ("name",),
+    Kind.ADMIN_POLICY: ("name",),
     Kind.DOMAIN: ("tenant", "name"),
     Kind.ENDPOINT: ("tenant", "domain", "name"),
 }
@@ -107,8 +110,13 @@ class Endpoint(Model):
     addresses: tuple[Address, ...]
 
 
-Object = Tenant | Node | External | Domain | Endpoint
-Spec = TenantSpec | NodeSpec | ExternalSpec | DomainSpec | EndpointSpec
+class AdminPolicy(Model):
+    name: Name
+    spec: AdminPolicySpec
+
+
+Object = Tenant | Node | External | Domain | Endpoint | AdminPolicy
+Spec = TenantSpec | NodeSpec | ExternalSpec | DomainSpec | EndpointSpec | AdminPolicySpec
 
 OBJECT_TYPES: dict[Kind, type[Object]] = {
     Kind.TENANT: Tenant,
@@ -116,6 +124,7 @@ OBJECT_TYPES: dict[Kind, type[Object]] = {
     Kind.EXTERNAL: External,
     Kind.DOMAIN: Domain,
     Kind.ENDPOINT: Endpoint,
+    Kind.ADMIN_POLICY: AdminPolicy,
 }
 SPEC_TYPES: dict[Kind, type[Spec]] = {
     Kind.TENANT: TenantSpec,
@@ -123,6 +132,7 @@ SPEC_TYPES: dict[Kind, type[Spec]] = {
     Kind.EXTERNAL: ExternalSpec,
     Kind.DOMAIN: DomainSpec,
     Kind.ENDPOINT: EndpointSpec,
+    Kind.ADMIN_POLICY: AdminPolicySpec,
 }
 
 
@@ -141,6 +151,8 @@ def ref_of(item: Object) -> Ref:
             return Ref(
                 kind=Kind.ENDPOINT, tenant=item.tenant, domain=item.spec.domain, name=item.name
             )
+        case AdminPolicy():
+            return Ref(kind=Kind.ADMIN_POLICY, name=item.name)
 
 
 def spec_document(item: Object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from daemon.model.base import Labels, Model, Name, Network
+from daemon.model.schedule import Window
 
 
 class Action(StrEnum):
@@ -75,11 +76,35 @@ def _protocol_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Rule(Model):
+class RuleLog(Model):
+    #: One in so many, by chance; a power of two.
+    sample: int = Field(default=1, ge=1, le=32768)
+
+
+def _rule_log(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+def _rule_log_text(log: RuleLog | None) -> object:
+    if log is None:
+        return False
+    return True if log.sample == 1 else {"sample": log.sample}
+
+
+#: true, false or {sample: 16} in a manifest.
+LogText = Annotated[
+    RuleLog | None,
+    BeforeValidator(_rule_log),
+    PlainSerializer(_rule_log_text, when_used="json"),
+]
+
+
+class Match(Model):
+    """What a rule says of packets: of a domain's policy as of an administrator's."""
+
     name: Name
-    action: Action = Action.ALLOW
-    #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
-    peers: tuple[Peer, ...] | None = None
     #: tcp, udp, sctp, icmp, icmp6, or an IP protocol number. Absent: all.
     protocol: Annotated[str | None, BeforeValidator(_protocol_text)] = Field(
         default=None,
@@ -90,6 +115,20 @@ class Rule(Model):
     #: icmp and icmp6 only. Absent: all.
     icmp_type: int | None = Field(default=None, ge=0, le=255)
     icmp_code: int | None = Field(default=None, ge=0, le=255)
+    #: It counts while one of these is open. Empty: always.
+    active: tuple[Window, ...] = ()
+    #: Write down the connections it decides.
+    log: LogText = None
+
+
+class Rule(Match):
+    action: Action = Action.ALLOW
+    #: ingress: who may come. egress: where to. Absent: anybody. Empty: nobody.
+    peers: tuple[Peer, ...] | None = None
+
+
+#: At least what an endpoint needs to boot.
+MaxConnections = Annotated[int | None, Field(ge=16, le=1_000_000)]
 
 
 class Policy(Model):
@@ -98,3 +137,5 @@ class Policy(Model):
     applies_to: Name | None = None
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
+    #: Connections that each endpoint it applies to may hold at once on its node.
+    max_connections: MaxConnections = None

@@ -30,6 +30,9 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": (
         "is no name: use lower-case letters, digits and inner dashes"
     ),
+    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9-]*[a-z0-9])?$": (
+        "is no domain's path: write TENANT/DOMAIN"
+    ),
     r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$": (
         "is no label: use letters, digits and inner dots, dashes, underscores and slashes"
     ),

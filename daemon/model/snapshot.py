@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from daemon.model.object import Domain, Endpoint, External, Node, Tenant
+from daemon.model.object import AdminPolicy, Domain, Endpoint, External, Node, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +18,4 @@ class Snapshot:
     domains: Mapping[str, Domain] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     externals: Mapping[str, External] = field(default_factory=dict)
+    admin_policies: Mapping[str, AdminPolicy] = field(default_factory=dict)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from daemon.compiler.order import APPLY_ORDER
 from daemon.compiler.result import Device, Names, Outside, Runtime
@@ -33,6 +35,7 @@ class Outcome:
     names: Names = field(default_factory=Names)
     facts: Mapping[int, Facts] = field(default_factory=dict)  # by slot
     freed: tuple[int, ...] = ()  # slots whose flows are to be purged
+    until: datetime | None = None  # when rules' times make another cycle due
     unknown: bool = False  # the store has no object for this node: nothing was touched
 
 
@@ -43,9 +46,10 @@ class Applier:
     next cycle reads the kernel anew.
     """
 
-    def __init__(self, host: Host, node: str) -> None:
+    def __init__(self, host: Host, node: str, clock: Callable[[], float] = time.time) -> None:
         self._host = host
         self._node = node
+        self._clock = clock
         self._keeper = Keeper()
         self._forget_kernel()
         self._desired: Tables | None = None
@@ -92,7 +96,10 @@ class Applier:
         devices = {path: Device(device.ifindex, device.tap) for path, device in found.items()}
         lame = {(n, self._node) for n in self._attached.keys() - {o.network for o in self._outside}}
         runtime = Runtime(self._underlay, self._outside, self.down | lame, self.sick)
-        compiled, effective, errors = self._keeper.compile(snapshot, self._node, devices, runtime)
+        moment = datetime.fromtimestamp(self._clock(), UTC)
+        compiled, effective, errors = self._keeper.compile(
+            snapshot, self._node, devices, runtime, moment
+        )
         for domain, refusal in errors.items():
             reason = HostError(f"{refusal.message}; {refusal.hint}")
             exceptions.append(_exception(Kind.DOMAIN, domain, reason))
@@ -112,6 +119,7 @@ class Applier:
             compiled.names,
             self._tell(effective, devices, compiled.mtu),
             freed,
+            compiled.until,
         )
 
     def _attach(self, snapshot: Snapshot) -> list[Exceptional]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from daemon.abi import (
@@ -18,7 +18,7 @@ from daemon.abi import (
     RuleStat,
 )
 from daemon.compiler.result import Names
-from daemon.model.policy import Policy
+from daemon.compiler.tiers import Standing, concerning, everything
 from daemon.model.snapshot import Snapshot
 
 Lookup = Callable[[str, bytes], bytes | None]
@@ -98,7 +98,7 @@ def _rules(names: Names, snapshot: Snapshot, hits: Mapping[RuleKey, int]) -> Ite
     """Every rule of the domains here, also those nobody met; then defaults that were met."""
     ids = {path: number for number, path in names.domains.items()}
     actions = {
-        path: _actions(domain.spec.policies)
+        path: _actions(everything(domain, concerning(snapshot.admin_policies.values(), path)))
         for path, domain in snapshot.domains.items()
         if path in ids
     }
@@ -112,7 +112,7 @@ def _rules(names: Names, snapshot: Snapshot, hits: Mapping[RuleKey, int]) -> Ite
             yield RuleCount(domain, None, None, "default", "default", count)
 
 
-def _actions(policies: tuple[Policy, ...]) -> dict[str, str]:
+def _actions(policies: Iterable[Standing]) -> dict[str, str]:
     return {
         f"{policy.name}/{direction}/{rule.name}": str(rule.action)
         for policy in policies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from daemon.compiler.errors import CompileError
 from daemon.compiler.node import Cache, compile_node
@@ -20,14 +21,19 @@ class Keeper:
     _cache: Cache = field(default_factory=Cache)
 
     def compile(
-        self, snapshot: Snapshot, node: str, devices: Mapping[str, Device], runtime: Runtime
+        self,
+        snapshot: Snapshot,
+        node: str,
+        devices: Mapping[str, Device],
+        runtime: Runtime,
+        moment: datetime | None = None,
     ) -> tuple[Compiled, Snapshot, dict[str, CompileError]]:
         """Rows, the snapshot they are really of, and what did not compile.
 
         A domain in error goes on as it last was, less the endpoints that are gone:
         nobody loses what worked, and nothing new is opened.
         """
-        compiled = compile_node(snapshot, node, devices, runtime, self._cache)
+        compiled = compile_node(snapshot, node, devices, runtime, self._cache, None, moment)
         errors = dict(compiled.errors)
         for path in snapshot.domains:
             if path not in errors:
@@ -38,7 +44,8 @@ class Keeper:
         if not kept:
             return compiled, snapshot, errors
         effective = _substitute(snapshot, kept)
-        return compile_node(effective, node, devices, runtime, self._cache), effective, errors
+        again = compile_node(effective, node, devices, runtime, self._cache, kept, moment)
+        return again, effective, errors
 
 
 def _substitute(snapshot: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:

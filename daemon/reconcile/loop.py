@@ -77,12 +77,13 @@ class Reconciler:
         self.worker = Worker("kernel")
         self._store = store
         self._host = host
-        self._applier = Applier(host, node)
+        self._applier = Applier(host, node, clock)
         self._responder = responder
         self._pace = pace or Pace()
         self._clock = clock
         self._wake = asyncio.Event()
         self._due = False  # a cycle is
+        self._edge: datetime | None = None  # when rules begin or cease to count
         self._check_at = 0.0
         self._look_at = math.inf  # at devices alone, sooner than the next check
         self._looked_at = 0.0
@@ -164,7 +165,8 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         self._check_at = loop.time() + self._pace.verify
         while True:
-            until = min(self._check_at, self._look_at, self._retry_at or math.inf)
+            edge_at = loop.time() + self._until_edge_s()
+            until = min(self._check_at, self._look_at, self._retry_at or math.inf, edge_at)
             try:
                 async with asyncio.timeout_at(until):
                     await self._wake.wait()
@@ -172,7 +174,7 @@ class Reconciler:
                 pass  # a check or a retry is due
             self._wake.clear()
             retry = self._retry_at is not None and loop.time() >= self._retry_at
-            if self._due or retry:
+            if self._due or retry or self._until_edge_s() <= 0:
                 await asyncio.sleep(self._pace.debounce)
                 await self._cycle()
             started = loop.time()
@@ -198,6 +200,7 @@ class Reconciler:
         if outcome.unknown:
             self._unknown(snapshot)
             return
+        self._edge = outcome.until
         self._take(outcome)
         self._schedule_retry(failed=bool(outcome.exceptions))
         others = {n.id: n.spec.vtep for n in snapshot.nodes.values() if n.name != self.node}
@@ -246,6 +249,12 @@ class Reconciler:
         others = [e for e in self.status.exceptions if (e.kind, e.path) != (own.kind, own.path)]
         self._renew(exceptions=(*others, own))
         self._schedule_retry(failed=True)
+
+    def _until_edge_s(self) -> float:
+        """Asked again at every check, so that a clock that is set is noticed."""
+        if self._edge is None:
+            return math.inf
+        return max(0.0, self._edge.timestamp() - self._clock())
 
     def _schedule_retry(self, *, failed: bool) -> None:
         if not failed:

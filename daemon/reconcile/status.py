@@ -7,7 +7,18 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.model.object import Domain, Endpoint, External, Kind, Node, Object, Ref, Tenant, ref_of
+from daemon.model.object import (
+    AdminPolicy,
+    Domain,
+    Endpoint,
+    External,
+    Kind,
+    Node,
+    Object,
+    Ref,
+    Tenant,
+    ref_of,
+)
 from daemon.zone.keys import ROOT
 
 STATUS = f"{ROOT}status/"
@@ -83,6 +94,11 @@ def concerned_nodes(item: Object, endpoints: Iterable[Endpoint]) -> list[str]:
                     for e in endpoints
                     if e.tenant == item.tenant and e.spec.domain == item.name
                 }
+            )
+        case AdminPolicy():
+            chosen = item.spec.applies_to
+            return sorted(
+                {e.spec.node for e in endpoints if chosen.takes(f"{e.tenant}/{e.spec.domain}")}
             )
         case External():
             return sorted(gateway.node for gateway in item.spec.gateways)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from daemon.model.object import Domain, External, Kind, Node, Object, Ref, Tenant
+from daemon.model.object import AdminPolicy, Domain, External, Kind, Node, Object, Ref, Tenant
 from daemon.model.snapshot import Snapshot
 from daemon.zone.allocate_endpoint import EndpointAllocator
 from daemon.zone.allocate_nat import NatAllocator
@@ -36,6 +36,8 @@ def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
     named = {tenant.name: tenant for tenant in tenants}
     after = _merge(current.domains, domains, edit.domains, gone[Kind.DOMAIN])
     after |= NatAllocator(edit, after, numbers, problems).allocate()
+    written = edit.written_paths(Kind.ADMIN_POLICY)
+    policies = {p: AdminPolicy(name=p, spec=edit.admin_policies[p]) for p in written}
     return Snapshot(
         current.revision,
         _merge(current.tenants, named, edit.tenants, gone[Kind.TENANT]),
@@ -43,6 +45,7 @@ def allocate(edit: Edit, numbers: Numbers, problems: Problems) -> Snapshot:
         after,
         _merge(current.endpoints, endpoints, edit.endpoints, gone[Kind.ENDPOINT]),
         _merge(current.externals, externals, edit.externals, gone[Kind.EXTERNAL]),
+        _merge(current.admin_policies, policies, edit.admin_policies, gone[Kind.ADMIN_POLICY]),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.model.domain import DomainSpec
-from daemon.model.policy import Peer, Rule
+from daemon.model.domain import DomainSpec, RouterInterface
+from daemon.model.policy import Match, Peer, Policy, Rule
+from daemon.model.schedule import Window, zone_named
 from daemon.zone.addresses import mapped_words
 from daemon.zone.errors import Problems
 
@@ -27,20 +28,39 @@ def check_policies(at: str, spec: DomainSpec, problems: Problems) -> None:
         if policy.applies_to is not None and policy.applies_to not in groups:
             message = f"there is no group {policy.applies_to} in this domain"
             problems.add(f"{where}.applies_to", message)
-        for direction, rules in (("ingress", policy.ingress), ("egress", policy.egress)):
-            seen: set[str] = set()
-            for j, rule in enumerate(rules):
-                place = f"{where}.{direction}[{j}]"
-                if rule.name in seen:
-                    message = f"there is another {rule.name} in this list"
-                    problems.add(f"{place}.name", message)
-                seen.add(rule.name)
-                _check_rule(place, rule, groups, problems)
+        _check_rules(where, policy, groups, problems)
+    for r, router in enumerate(spec.routers):
+        for k, interface in enumerate(router.interfaces):
+            _check_rules(f"{at}.routers[{r}].interfaces[{k}]", interface, groups, problems)
+
+
+def _check_rules(
+    at: str, holder: Policy | RouterInterface, groups: set[str], problems: Problems
+) -> None:
+    for direction, rules in (("ingress", holder.ingress), ("egress", holder.egress)):
+        seen: set[str] = set()
+        for j, rule in enumerate(rules):
+            place = f"{at}.{direction}[{j}]"
+            if rule.name in seen:
+                problems.add(f"{place}.name", f"there is another {rule.name} in this list")
+            seen.add(rule.name)
+            _check_rule(place, rule, groups, problems)
 
 
 def _check_rule(at: str, rule: Rule, groups: set[str], problems: Problems) -> None:
     for i, peer in enumerate(rule.peers or ()):
         _check_peer(f"{at}.peers[{i}]", peer, groups, problems)
+    check_match(at, rule, problems)
+
+
+def check_match(at: str, rule: Match, problems: Problems) -> None:
+    """Protocol, ports and ICMP types of any rule."""
+    if rule.log is not None and rule.log.sample & (rule.log.sample - 1):
+        below = 1 << rule.log.sample.bit_length() - 1
+        message = f"{rule.log.sample} is no power of two: write {below} or {2 * below}"
+        problems.add(f"{at}.log.sample", message)
+    for i, window in enumerate(rule.active):
+        _check_window(f"{at}.active[{i}]", window, problems)
     if rule.ports and rule.protocol not in _WITH_PORTS:
         problems.add(f"{at}.ports", "ports need protocol: tcp, udp or sctp")
     for i, ports in enumerate(rule.ports):
@@ -51,6 +71,15 @@ def _check_rule(at: str, rule: Rule, groups: set[str], problems: Problems) -> No
         problems.add(f"{at}.icmp_type", "icmp_type needs protocol: icmp or icmp6")
     if rule.icmp_code is not None and rule.icmp_type is None:
         problems.add(f"{at}.icmp_code", "icmp_code needs an icmp_type")
+
+
+def _check_window(at: str, window: Window, problems: Problems) -> None:
+    if zone_named(window.zone) is None:
+        message = f'"{window.zone}" is no time zone; write one such as Europe/Berlin, or UTC'
+        problems.add(f"{at}.zone", message)
+    for i, day in enumerate(window.days):
+        if day in window.days[:i]:
+            problems.add(f"{at}.days[{i}]", f"{day} is listed twice")
 
 
 def _check_peer(at: str, peer: Peer, groups: set[str], problems: Problems) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from daemon.model.admin import AdminPolicySpec
 from daemon.model.domain import DomainSpec
 from daemon.model.endpoint import EndpointSpec
 from daemon.model.external import ExternalSpec
@@ -29,6 +30,7 @@ class Edit:
     domains: Mapping[str, DomainSpec]
     endpoints: Mapping[str, EndpointSpec]
     externals: Mapping[str, ExternalSpec]
+    admin_policies: Mapping[str, AdminPolicySpec] = field(default_factory=dict)
     written: tuple[Ref, ...] = ()  # given by manifests, in their order
     removed: tuple[Ref, ...] = ()
     #: Mentioned by manifests that could not be read: known to be meant to exist.
@@ -95,12 +97,14 @@ def make_edit(
     externals = {path: item.spec for path, item in current.externals.items()}
     endpoints = dict(index_of(current.endpoints).specs)
     removed = tuple(dict.fromkeys(removed))
+    admin_policies = {path: item.spec for path, item in current.admin_policies.items()}
     tables: dict[Kind, dict[str, Any]] = {
         Kind.TENANT: tenants,
         Kind.NODE: nodes,
         Kind.DOMAIN: domains,
         Kind.ENDPOINT: endpoints,
         Kind.EXTERNAL: externals,
+        Kind.ADMIN_POLICY: admin_policies,
     }
     for ref in removed:
         tables[ref.kind].pop(ref.path, None)
@@ -115,6 +119,8 @@ def make_edit(
                 domains[path] = domain
             case EndpointSpec() as endpoint:
                 endpoints[path] = endpoint
+            case AdminPolicySpec() as policy:
+                admin_policies[path] = policy
             case ExternalSpec() as external:
                 externals[path] = external
     written = tuple(manifest.ref for manifest in manifests)
@@ -125,6 +131,7 @@ def make_edit(
         domains,
         endpoints,
         externals,
+        admin_policies,
         written,
         removed,
         broken,

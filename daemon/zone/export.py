@@ -12,7 +12,14 @@ from daemon.model.yaml_text import to_yaml
 from daemon.zone.read import table_of
 
 #: Referred-to before referring, as a person would read them.
-ORDER = (Kind.NODE, Kind.EXTERNAL, Kind.TENANT, Kind.DOMAIN, Kind.ENDPOINT)
+ORDER = (
+    Kind.NODE,
+    Kind.EXTERNAL,
+    Kind.TENANT,
+    Kind.DOMAIN,
+    Kind.ENDPOINT,
+    Kind.ADMIN_POLICY,
+)
 
 
 def export(

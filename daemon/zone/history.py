@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from daemon.model.manifest import manifest_of
-from daemon.model.object import ZONE_KINDS, Object, Ref
+from daemon.model.object import ZONE_KINDS, Kind, Object, Ref
 from daemon.store.interface import Compare, Delete, Store
 from daemon.zone.errors import NOT_FOUND, ZoneError
 from daemon.zone.keys import CONFIRM, HISTORY, confirm_key, history_key, seq_of
@@ -183,5 +183,7 @@ def _plan_revert(state: ZoneState, revisions: Sequence[Revision], tenant: str | 
 
 
 def _owner(ref: Ref) -> str:
-    """Tenants do not refer to each other, and nodes to nobody."""
+    """Tenants do not refer to each other, nodes and administrators' policies to nobody."""
+    if ref.kind is Kind.ADMIN_POLICY:
+        return ref.text
     return "" if ref.kind in ZONE_KINDS else ref.tenant or ref.name

@@ -39,6 +39,8 @@ def used(
         own["routers"] += len(spec.routers)
         own["load_balancers"] += len(spec.load_balancers)
         own["rules"] += sum(len(p.ingress) + len(p.egress) for p in spec.policies)
+        faces = (face for router in spec.routers for face in router.interfaces)
+        own["rules"] += sum(len(face.ingress) + len(face.egress) for face in faces)
         for endpoint in endpoints(path):
             own["endpoints"] += 1
             own["flows"] += endpoint.flow_quota

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from daemon.model.object import (
     OBJECT_TYPES,
+    AdminPolicy,
     Domain,
     Endpoint,
     External,
@@ -148,6 +149,7 @@ def table_of(snapshot: Snapshot, kind: Kind) -> Mapping[str, Object]:
         Kind.DOMAIN: snapshot.domains,
         Kind.ENDPOINT: snapshot.endpoints,
         Kind.EXTERNAL: snapshot.externals,
+        Kind.ADMIN_POLICY: snapshot.admin_policies,
     }
     return tables[kind]
 
@@ -174,6 +176,7 @@ def _with_tables(
         domains=tables.get(Kind.DOMAIN, snapshot.domains),
         endpoints=tables.get(Kind.ENDPOINT, snapshot.endpoints),
         externals=tables.get(Kind.EXTERNAL, snapshot.externals),
+        admin_policies=tables.get(Kind.ADMIN_POLICY, snapshot.admin_policies),
     )
 
 
@@ -191,6 +194,7 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
     domains: dict[str, Domain] = {}
     endpoints: dict[str, Endpoint] = {}
     externals: dict[str, External] = {}
+    admin_policies: dict[str, AdminPolicy] = {}
     for item in items:
         if (place := split_key(item.key)) is None:
             continue
@@ -206,4 +210,6 @@ def _snapshot(items: Iterable[Item], revision: int) -> Snapshot:
                 endpoints[path] = endpoint
             case External() as external:
                 externals[path] = external
-    return Snapshot(revision, tenants, nodes, domains, endpoints, externals)
+            case AdminPolicy() as policy:
+                admin_policies[path] = policy
+    return Snapshot(revision, tenants, nodes, domains, endpoints, externals, admin_policies)

@@ -1,5 +1,5 @@
-"""The part of the zone one node needs: nodes, external networks, and the domains it
-hosts endpoints of or is a gateway of.
+"""The part of the zone one node needs: nodes, external networks, administrators' policies,
+and the domains it hosts endpoints of or is a gateway of.
 
 The node's placement keys say which domains. They change in the same revision as the
 endpoints, so whoever follows them learns of a new domain at the moment it is needed.
@@ -18,6 +18,7 @@ from daemon.zone.keys import RESTORE, ROOT, placement_prefix
 from daemon.zone.read import advance, decode, snapshot_of
 
 NODES = f"{ROOT}{Kind.NODE}/"
+ADMIN_POLICIES = f"{ROOT}{Kind.ADMIN_POLICY}/"
 EXTERNALS = f"{ROOT}{Kind.EXTERNAL}/"
 #: Domains listed at once by a node that starts.
 AT_ONCE = 8
@@ -43,7 +44,7 @@ class Scoped:
     node: str
     snapshot: Snapshot
     placed: frozenset[str]  # domains that placement names
-    base: int  # newest revision seen of a node or an external network
+    base: int  # newest revision seen of a node, an external network or an administrator's policy
     ahead: Mapping[str, int] = field(default_factory=dict)  # the same, of each listed domain
 
     @property
@@ -62,7 +63,7 @@ class Scoped:
     @property
     def prefixes(self) -> tuple[str, ...]:
         """To watch from `revision`, together with `keys`."""
-        mine = (NODES, EXTERNALS, placement_prefix(self.node))
+        mine = (NODES, EXTERNALS, ADMIN_POLICIES, placement_prefix(self.node))
         return (*mine, *(endpoints_prefix(path) for path in sorted(self.placed)))
 
     @property
@@ -91,15 +92,13 @@ async def read_base(store: Store, node: str) -> Scoped:
     placed = await store.list(placement_prefix(node))
     nodes = await store.list(NODES)
     externals = await store.list(EXTERNALS)
+    policies = await store.list(ADMIN_POLICIES)
     prefix = placement_prefix(node)
-    snapshot = replace(
-        snapshot_of(nodes),
-        externals=snapshot_of(externals).externals,
-        revision=placed.revision,
-    )
+    everywhere = (*nodes.items, *externals.items, *policies.items)
+    found = snapshot_of(replace(nodes, items=everywhere))
+    snapshot = replace(found, revision=placed.revision)
     paths = frozenset(item.key.removeprefix(prefix) for item in placed.items)
-    both = (*nodes.items, *externals.items)
-    newest = max((item.mod_revision for item in both), default=0)
+    newest = max((item.mod_revision for item in everywhere), default=0)
     return Scoped(node, snapshot, paths, newest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daemon.model.object import Kind
+from daemon.zone.check_admin import check_admin_policies
 from daemon.zone.check_domain import check_domain
 from daemon.zone.check_endpoint import check_endpoints
 from daemon.zone.check_external import check_externals, check_uplinks_of_removed
@@ -25,6 +26,7 @@ def validate(edit: Edit, problems: Problems) -> None:
     check_mtus(edit, problems)
     check_externals(edit, problems)
     check_endpoints(edit, problems)
+    check_admin_policies(edit, problems)
     check_removed(edit, problems)
     check_uplinks_of_removed(edit, problems)
     check_quotas(edit, problems)

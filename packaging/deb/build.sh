@@ -63,7 +63,7 @@ cat >"$root/DEBIAN/control" <<-END
 	Architecture: $architecture
 	Maintainer: The Plum contributors <plum@example.net>
 	Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f 1)
-	Depends: python3 (>= $series), python3 (<< $next), libbpf1, adduser, libc6, libgcc-s1
+	Depends: python3 (>= $series), python3 (<< $next), libbpf1, adduser, libc6, libgcc-s1, tzdata
 	Recommends: iproute2
 	Section: net
 	Priority: optional

@@ -28,7 +28,8 @@ def describe(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="endpoint (ep), domain (dom), tenant, node (no) or external (ext)."
+            metavar="KIND",
+            help="endpoint (ep), domain (dom), tenant, node (no), external (ext) or adminpolicy.",
         ),
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Full path or short name.")],

@@ -14,7 +14,7 @@ from plumctl.locate import connect
 app = options.new_app()
 
 #: Referred-to before referring.
-_ORDER = ("tenant", "node", "external", "domain", "endpoint")
+_ORDER = ("tenant", "node", "external", "domain", "endpoint", "adminpolicy")
 
 
 @app.command(

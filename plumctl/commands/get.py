@@ -28,7 +28,9 @@ app = options.new_app()
 def get(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="endpoint (ep), domain (dom), tenant or node (no)."),
+        typer.Argument(
+            metavar="KIND", help="endpoint (ep), domain (dom), tenant, node (no) or adminpolicy."
+        ),
     ],
     name: Annotated[
         list[str] | None,

@@ -306,6 +306,8 @@ PROMISES: dict[str, list[Promise]] = {
     ],
     "trial": [Promise(trial("acme"), READ, trial("zeta"), READ_OTHER)],
     "status": [counted("/v1/status")],
+    "policy_log": [counted("/v1/policy-log")],
+    "node_policy_log": [counted("/v1/nodes/n1/policy-log")],
     "node_counters": [counted("/v1/nodes/n1/counters")],
     "zone_counters": [
         Promise(

@@ -27,6 +27,7 @@ from daemon.api.answers import (
     NodeCounters,
     NodeMesh,
     NodeReport,
+    PolicyLogLine,
     RuleCounters,
 )
 from daemon.api.app import create_app
@@ -153,6 +154,35 @@ class LocalNode:
     def mesh(self) -> NodeMesh:
         peer = MeshPeer(sent=60, loss_percent=0, median_ms=0.2, p99_ms=0.5, reachable=True)
         return NodeMesh(node=self.name, peers={"n2": peer})
+
+    def policy_log(self, after: int) -> list[PolicyLogLine]:
+        return [
+            PolicyLogLine(
+                node=self.name,
+                number=number,
+                time="2026-11-23T17:00:00.000+00:00",
+                domain=f"{name}/{DOMAIN[name]}",
+                rule=f"p/ingress/rule-of-{DOMAIN[name]}",
+                verdict="refused",
+                direction="ingress",
+                endpoint=f"{name}/{DOMAIN[name]}/{ENDPOINTS[name][0]}",
+                source=None,
+                target=None,
+                source_address="10.0.0.9",
+                target_address="10.0.0.1",
+                protocol="tcp",
+                source_port=40000,
+                target_port=22,
+                icmp_type=None,
+                icmp_code=None,
+                lost=0,
+            )
+            for number, name in enumerate(DOMAIN, start=1)
+            if number > after
+        ]
+
+    def policy_log_read(self) -> int:
+        return len(DOMAIN)
 
     async def counters(self) -> NodeCounters:
         paths = [f"{name}/{DOMAIN[name]}/{ENDPOINTS[name][0]}" for name in DOMAIN]

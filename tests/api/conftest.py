@@ -13,7 +13,14 @@ from typing import Any
 import pytest_asyncio
 
 from daemon.api.access import AccessControl
-from daemon.api.answers import EndpointCounters, MeshPeer, NodeCounters, NodeMesh, NodeReport
+from daemon.api.answers import (
+    EndpointCounters,
+    MeshPeer,
+    NodeCounters,
+    NodeMesh,
+    NodeReport,
+    PolicyLogLine,
+)
 from daemon.api.app import create_app
 from daemon.api.audit import Audit
 from daemon.api.backend import Backend
@@ -61,6 +68,12 @@ class LocalNode:
     def mesh(self) -> NodeMesh:
         peer = MeshPeer(sent=60, loss_percent=0, median_ms=0.2, p99_ms=0.5, reachable=True)
         return NodeMesh(node=self.name, peers={"n2": peer})
+
+    def policy_log(self, after: int) -> list[PolicyLogLine]:
+        return []
+
+    def policy_log_read(self) -> int:
+        return 0
 
     async def counters(self) -> NodeCounters:
         row = EndpointCounters(

@@ -21,6 +21,8 @@ ROUTES = {
     ("GET", "/v1/wait"),
     ("GET", "/v1/status"),
     ("GET", "/v1/trial"),
+    ("GET", "/v1/policy-log"),
+    ("GET", "/v1/nodes/{node}/policy-log"),
     ("GET", "/v1/zone"),
     ("POST", "/v1/joins"),
     ("POST", "/v1/nodes/{node}/rotate"),

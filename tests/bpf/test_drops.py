@@ -17,6 +17,7 @@ from scapy.packet import Packet
 
 from daemon.abi import DROP_SLOT_NODE, Drop, DropKey, Index, RifKey
 from daemon.compiler.result import Outside
+from daemon.model.policy import Action, Rule
 from tests.bpf import topology as t
 from tests.bpf.frames import PORT, echo, l3, payload, tcp, to, udp
 from tests.bpf.lab import SHOT, Lab, Outcome, vxlan
@@ -39,6 +40,17 @@ GROUP = "33:33:00:00:00:01"
 def _denied(lab: Lab, direction: str) -> Outcome:
     lab.program(t.zone(t.shop(default={"ingress": "allow", "egress": "allow", direction: "deny"})))
     return lab.send("a", udp("a", "b"))
+
+
+def _interface(lab: Lab) -> Outcome:
+    shop = t.shop()
+    one, *others = shop.spec.routers
+    rule = Rule(name="no", action=Action.DENY)
+    faces = tuple(face.model_copy(update={"egress": (rule,)}) for face in one.interfaces)
+    routers = (one.model_copy(update={"interfaces": faces}), *others)
+    spec = shop.spec.model_copy(update={"routers": routers})
+    lab.program(t.zone(shop.model_copy(update={"spec": spec})))
+    return lab.send("a", udp("a", "d"))
 
 
 def _no_router(lab: Lab) -> Outcome:
@@ -174,6 +186,7 @@ CASES: dict[Drop, Callable[[Lab], Outcome]] = {
     Drop.ICMP_UNRELATED: lambda lab: lab.send("a", l3("a", "b", 4) / echo(reply=True)),
     Drop.POLICY_EGRESS: lambda lab: _denied(lab, "egress"),
     Drop.POLICY_INGRESS: lambda lab: _denied(lab, "ingress"),
+    Drop.POLICY_ROUTER: _interface,
     Drop.FLOW_QUOTA: _flow_quota,
     Drop.NO_ROUTE: lambda lab: lab.send("a", to("a", "8.8.8.8") / ICMP(type=3)),
     Drop.BLACKHOLE: lambda lab: lab.send("a", to("a", "198.51.100.1") / UDP()),

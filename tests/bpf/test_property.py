@@ -19,7 +19,7 @@ import pytest
 
 from daemon.compiler.packet import Packet
 from daemon.datapath.libbpf import mount_bpffs
-from daemon.model.domain import DomainSpec
+from daemon.model.domain import DomainSpec, Router
 from daemon.model.mac import router_mac
 from daemon.model.policy import Action, PolicyDefault
 from tests.bpf.conftest import compiled_object
@@ -84,12 +84,13 @@ class Case:
         if fate.what != one.what:
             return False
         if hits is not None:
-            asked = Counter(rule for rule in (one.egress, one.ingress) if rule is not None)
+            ends = (one.egress, one.ingress)
+            asked = Counter(rule for rule in (*ends, *one.routers) if rule is not None)
             if hits != asked:
                 return False
         if fate.what != "delivered":
             return True
-        return fate == one._replace(egress=None, ingress=None)
+        return fate == one._replace(egress=None, ingress=None, routers=())
 
     def _node(self, path: str) -> str:
         return str(self.given.snapshot.endpoints[path].spec.node)
@@ -193,7 +194,10 @@ def with_policies(given: Zone, change: Callable[[DomainSpec], dict[str, object]]
 
 
 def turned(given: Zone) -> Zone:
-    """The same zone with policies in reverse order, and one default for all."""
+    """The same zone with policies in reverse order, one default for all, and without the
+    first of the administrators'."""
+    admin = dict(list(given.snapshot.admin_policies.items())[1:])
+    given = replace(given, snapshot=replace(given.snapshot, admin_policies=admin))
     action = (Action.ALLOW, Action.DENY)[given.seed % 2]
     default = PolicyDefault(ingress=action, egress=action)
     return with_policies(given, lambda spec: {"default": default, "policies": spec.policies[::-1]})
@@ -201,8 +205,25 @@ def turned(given: Zone) -> Zone:
 
 def opened(given: Zone) -> Zone:
     """The same zone where everybody may do everything."""
+
+    def free_faces(spec: DomainSpec) -> tuple[Router, ...]:
+        return tuple(
+            router.model_copy(
+                update={
+                    "interfaces": tuple(
+                        face.model_copy(update={"ingress": (), "egress": ()})
+                        for face in router.interfaces
+                    )
+                }
+            )
+            for router in spec.routers
+        )
+
     anything = PolicyDefault(ingress=Action.ALLOW, egress=Action.ALLOW)
-    return with_policies(given, lambda spec: {"default": anything, "policies": ()})
+    free = replace(given, snapshot=replace(given.snapshot, admin_policies={}))
+    return with_policies(
+        free, lambda spec: {"default": anything, "policies": (), "routers": free_faces(spec)}
+    )
 
 
 def test_datapath_agrees_with_the_oracle(world: World) -> None:

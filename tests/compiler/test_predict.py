@@ -44,16 +44,18 @@ class Names:
 
     def fate(self, made: Prediction) -> Fate:
         egress, ingress = self.rule(made.egress_rule), self.rule(made.ingress_rule)
+        routers = tuple(self._rules[rule] for rule in made.router_rules)
         if made.outcome is Outcome.DROPPED:
-            return Fate(made.drop.name, egress=egress, ingress=ingress)
+            return Fate(made.drop.name, egress=egress, ingress=ingress, routers=routers)
         if made.outcome is Outcome.ANSWERED:
             return Fate("answered")
         if made.outcome is Outcome.OUTSIDE:
-            return Fate("outside", egress=egress)
+            return Fate("outside", egress=egress, routers=routers)
         if made.outcome is Outcome.FLOODED:
-            return Fate("flooded", egress=egress, copies=self.copies(made))
+            return Fate("flooded", egress=egress, copies=self.copies(made), routers=routers)
         path = self._devices[made.node, made.ifindex]
-        return Fate("delivered", path, egress, ingress, made.smac, made.dmac, made.ttl)
+        ends = (made.smac, made.dmac, made.ttl)
+        return Fate("delivered", path, egress, ingress, *ends, routers=routers)
 
     def copies(self, made: Prediction) -> tuple[tuple[str, str, str | None], ...]:
         """Every member's copy by endpoint, those on other nodes included."""
@@ -139,6 +141,6 @@ def test_prediction_agrees_with_the_oracle() -> None:
     for what in (
         "delivered", "flooded", "answered", "several", "NOT_PROGRAMMED", "SOURCE_MAC",
         "SOURCE_ADDRESS", "ICMP_UNRELATED", "POLICY_EGRESS", "POLICY_INGRESS", "NO_ROUTE",
-        "BLACKHOLE", "NO_HOST", "ROUTE_LOOP", "TTL", "MTU", "NO_ROUTER", "RESPONDER", "MALFORMED", "ROGUE_DHCP", "ROGUE_RA", "LINK_LOCAL", "FLOOD_OFF",
+        "BLACKHOLE", "NO_HOST", "ROUTE_LOOP", "TTL", "MTU", "NO_ROUTER", "RESPONDER", "MALFORMED", "ROGUE_DHCP", "ROGUE_RA", "LINK_LOCAL", "FLOOD_OFF", "POLICY_ROUTER",
     ):  # fmt: skip
         assert seen[what] >= 5, f"{what} seen {seen[what]} times: {seen}"

@@ -44,8 +44,10 @@ CONNECTED = {
 def test_interfaces() -> None:
     rows = compiled(domain(routers=[router()]), endpoint(1)).rows["plum_rif"]
     assert rows == {
-        RifKey(50, 100): Rif(wide(ip_address("10.0.1.1")), wide(ip_address("fd00:1::1")), MAC),
-        RifKey(50, 101): Rif(wide(ip_address("10.0.2.1")), ZERO, MAC),
+        RifKey(50, 100): Rif(
+            0, 0, wide(ip_address("10.0.1.1")), wide(ip_address("fd00:1::1")), MAC
+        ),
+        RifKey(50, 101): Rif(0, 0, wide(ip_address("10.0.2.1")), ZERO, MAC),
     }
 
 

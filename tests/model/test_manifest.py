@@ -46,7 +46,7 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     ("just text", [("f.yaml: document 1", "must be a mapping")]),
     ("- kind: tenant\n  name: t\n- 5", [("f.yaml: document 2", "must be a mapping")]),
     ("name: t", [("f.yaml: document 1: kind", "is missing")]),
-    ("{kind: pod, name: t}", [("f.yaml: document 1: kind", "endpoint, node, external, not")]),
+    ("{kind: pod, name: t}", [("f.yaml: document 1: kind", "node, external, adminpolicy, not")]),
     ("kind: tenant", [("f.yaml: document 1: name", "is missing")]),
     ("{kind: tenant, name: 010}", [("f.yaml: document 1: name", 'put it in quotes: "10"')]),
     ("{kind: tenant, name: Acme}", [("f.yaml: document 1: name", "is no name")]),

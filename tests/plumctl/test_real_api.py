@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.api.access import AccessControl
-from daemon.api.answers import MeshPeer, NodeCounters, NodeMesh, NodeReport
+from daemon.api.answers import MeshPeer, NodeCounters, NodeMesh, NodeReport, PolicyLogLine
 from daemon.api.app import create_app
 from daemon.api.audit import Audit
 from daemon.api.backend import Backend
@@ -40,6 +40,12 @@ class NodeWithoutKernel:
             exceptions=(),
             repairs=(),
         )
+
+    def policy_log(self, after: int) -> list[PolicyLogLine]:
+        return []
+
+    def policy_log_read(self) -> int:
+        return 0
 
     def mesh(self) -> NodeMesh:
         peer = MeshPeer(sent=60, loss_percent=0, median_ms=0.2, p99_ms=0.5, reachable=True)

@@ -159,14 +159,14 @@ def refuse(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Let the compiler refuse a domain, whatever it says."""
     real = keeping.compile_node
 
-    def compile_node(snapshot, node, devices, runtime, cache):  # type: ignore[no-untyped-def]
+    def compile_node(snapshot, node, devices, runtime, cache, *rest):  # type: ignore[no-untyped-def]
         bad = snapshot.domains[path].spec.description == "bad"
         if bad:
             domains = {p: d for p, d in snapshot.domains.items() if p != path}
             compiled = real(replace(snapshot, domains=domains), node, devices, runtime, None)
             compiled.errors[path] = CompileError(path, "too big", "make it smaller")
             return compiled
-        return real(snapshot, node, devices, runtime, cache)
+        return real(snapshot, node, devices, runtime, cache, *rest)
 
     monkeypatch.setattr(keeping, "compile_node", compile_node)
 

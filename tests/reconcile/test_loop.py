@@ -75,8 +75,10 @@ async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
 
 
 @asynccontextmanager
-async def running(store: Store, host: FakeHost, pace: Pace = PACE) -> AsyncIterator[Reconciler]:
-    reconciler = Reconciler(
+async def running(
+    store: Store, host: FakeHost, pace: Pace = PACE, reconciler: Reconciler | None = None
+) -> AsyncIterator[Reconciler]:
+    reconciler = reconciler or Reconciler(
         "n1", store, host, Responder(lambda index, frame: None), api="unix:///x", pace=pace
     )
     task = asyncio.create_task(reconciler.run())

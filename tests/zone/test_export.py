@@ -61,6 +61,7 @@ def test_there_are_the_examples_that_were_promised() -> None:
         "dual-stack.yaml",
         "twenty-bridges.yaml",
         "balanced.yaml",
+        "guarded.yaml",
         "outside.yaml",
         "catalogue.yaml",
     }

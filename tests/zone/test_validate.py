@@ -328,6 +328,18 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     (rule("protocol: tcp, icmp_type: 8"), [(f"{RULE}.icmp_type", "icmp or icmp6")]),
     (rule("protocol: icmp, icmp_code: 8"), [(f"{RULE}.icmp_code", "needs an icmp_type")]),
     (rule("protocol: tcp, ports: [90-80]"), [(f"{RULE}.ports[0]", "ends before it begins")]),
+    (rule("log: {sample: 12}"), [(f"{RULE}.log.sample", "write 8 or 16")]),
+    (
+        rule("active: [{zone: Mars, days: [mon, mon]}], ports: [1]"),
+        [
+            (f"{RULE}.active[0].zone", "no time zone"),
+            (f"{RULE}.active[0].days[1]", "mon is listed twice"),
+            (f"{RULE}.ports", "tcp, udp or sctp"),
+        ],
+    ),
+    (rule('active: [{hours: "8-18"}]'), [(f"{RULE}.active[0].hours", 'such as "08:00-18:00"')]),
+    (rule('active: [{hours: "08:00-08:00"}]'), [(f"{RULE}.active[0].hours", "00:00-24:00")]),
+    (rule("active: [{days: [noday]}]"), [(f"{RULE}.active[0].days[0]", "mon")]),
     (rule("peers: [{}]"), [(f"{RULE}.peers[0]", "either a group or a cidr")]),
     (
         rule("peers: [{group: g, cidr: 10.0.0.0/8}]"),
@@ -481,6 +493,9 @@ async def test_bad_input_is_named_at_its_place_and_nothing_is_written(
 
 
 GOOD = [
+    rule('active: [{hours: "22:00-06:00", days: [sat], zone: Asia/Kolkata}], log: {sample: 16}'),
+    rule('active: [{hours: "00:00-24:00"}, {hours: "12:00-00:00"}], log: true'),
+    "{kind: AdminPolicy, name: p, spec: {applies_to: {tenants: [later]}, max_connections: 16}}",
     endpoint("addresses: [10.0.1.9, 10.0.1.10, 'fd00:1::9']"),
     endpoint("mac: '02:00:00:00:00:0a', bridge: db"),  # MACs are unique by bridge
     endpoint("allowed_pairs: [{address: 0.0.0.0/0}]"),
