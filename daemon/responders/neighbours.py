@@ -23,8 +23,9 @@ from daemon.responders.frames import BROADCAST, ETH_IP4, ETH_IP6, build_icmp6
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 10.0  # of a next hop that is known
-FORGET_S = 35.0  # a next hop that no longer answers
+ASK_AGAIN_S = 10.0  # who is known
+FORGET_S = 35.0  # who no longer answers
+REMEMBER_S = 60.0  # that somebody was asked for
 WAIT_S = 3.0  # a packet waits for its neighbour
 MOST_WAITING = 256
 ANNOUNCEMENTS = 3
@@ -115,9 +116,11 @@ class Neighbours:
                 if left > 1:
                     again.append((vni, address, left - 1))
         self._announce = again
-        for segment in self._segments.values():
-            for hop in segment.hops:
-                self._keep(segment, hop, now)
+        for vni, segment in self._segments.items():
+            known = (address for of, address in list(self._answered) if of == vni)
+            for address in dict.fromkeys((*segment.hops, *known)):
+                self._keep(segment, address, now)
+        self._asked = {key: at for key, at in self._asked.items() if now - at < REMEMBER_S}
         self._waiting = [one for one in self._waiting if now - one[0] < WAIT_S]
 
     def _keep(self, segment: Segment, hop: Address, now: float) -> None:
@@ -126,6 +129,8 @@ class Neighbours:
         if heard and now - heard > FORGET_S:
             del self._answered[key]
             self._know(segment.vni, hop, None, 0)
+            if hop not in segment.hops:
+                return  # whoever needs it again asks again
             log.warning(
                 "next hop outside does not answer",
                 extra={"object": f"external {segment.name}", "step": "neighbour", "hop": str(hop)},

@@ -133,6 +133,30 @@ def test_a_packet_waits_for_its_neighbour(street: Street) -> None:
     assert street.known[target] == raw(PEER)
 
 
+def test_a_host_outside_is_kept_while_it_answers(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its MAC may change without a word, and nobody it is asked for is remembered for ever."""
+    street.agent.serve([segment()])
+    target = IPv4Address("198.51.100.77")
+    street.agent.wanted(VNI, bytes(Ether() / IP(dst=str(target)) / UDP()))
+    street.agent.heard(5, 0, arp_reply(target))
+    street.take()
+    start = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: start + module.ASK_AGAIN_S + 1)
+    street.agent.tick()
+    assert str(target) in [packet[ARP].pdst for packet in street.take() if ARP in packet]
+    street.agent.heard(5, 0, arp_reply(target, "02:ee:00:00:00:77"))
+    assert street.known[target] == raw("02:ee:00:00:00:77")
+    late = start + module.ASK_AGAIN_S + 1 + module.REMEMBER_S + 1
+    monkeypatch.setattr(module.time, "monotonic", lambda: late)
+    for _ in range(2):
+        street.agent.tick()
+    assert street.known[target] is None
+    assert str(target) not in [packet[ARP].pdst for packet in street.take() if ARP in packet]
+    assert (VNI, target) not in street.agent._asked
+
+
 def test_new_addresses_are_announced_and_old_ones_are_not(street: Street) -> None:
     first = frozenset({ip_address("198.51.100.130"), ip_address("2001:db8:51::230")})
     street.agent.serve([segment(first)])
