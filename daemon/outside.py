@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from daemon.abi import Neigh, NeighKey
 from daemon.compiler.wide import mac_bytes, wide
+from daemon.drivers.street import NeighbourListener
 from daemon.mesh.gateways import GatewayProber, Gateways
 from daemon.model.base import Address
 from daemon.model.derive import gateways_of, uplinks_of
 from daemon.model.object import External
 from daemon.reconcile.loop import Reconciler
-from daemon.responders.neighbours import Listener, Neighbours, Segment, Send
+from daemon.responders.neighbours import Neighbours, Segment, Send
 
 LOOK_S = 0.1
 
@@ -27,7 +28,7 @@ class OutsideDuties:
         self._write = write
         self._prober = GatewayProber(self._own, self._gateways, reconciler.gateways_down)
         self.neighbours = Neighbours(send, self._know, self._next_hop)
-        self._listener = Listener(self.neighbours.heard)
+        self._listener = NeighbourListener(self.neighbours.heard)
         self._served: tuple[Segment, ...] = ()
 
     async def run(self) -> None:

@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "mesh": {"abi", "model"},
     "datapath": {"abi"},
     "responders": {"abi", "model"},
-    "health": {"abi", "model", "store", "zone", "responders"},
+    "health": {"abi", "model", "store", "zone", "drivers", "responders"},
     "reconcile": {
         "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",
     },

@@ -8,19 +8,24 @@ does (net/core/dev.c, __netif_receive_skb_core).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import socket
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 
+from daemon.drivers.socket_filter import (
+    EQUAL,
+    LOAD_BYTE,
+    LOAD_HALF,
+    LOAD_WORD,
+    RETURN,
+    attach,
+    step,
+)
 from daemon.health.segment import PROTO_ICMP, PROTO_ICMP6, Ends
 
 _ETH_P_ALL = 3
-_SO_ATTACH_FILTER = 26
-_INSN = struct.Struct("HBBI")
-_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _EQUAL, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
 _MAX_FRAME = 1 << 17
 
 
@@ -49,33 +54,26 @@ async def wire(ifindex: int, ends: Ends) -> AsyncGenerator[Wire]:
         await asyncio.to_thread(sock.close)  # waits until no CPU looks at it any more
 
 
-def attach(sock: socket.socket, program: bytes) -> None:
-    """A classic BPF filter (linux/filter.h)."""
-    code = ctypes.create_string_buffer(program)
-    head = struct.pack("HP", len(program) // _INSN.size, ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
-
-
-def answers(ends: Ends) -> bytes:
+def answers(ends: Ends) -> list[bytes]:
     """Passes frames of the backend to our address: to our port, or ICMP."""
     if isinstance(ends.address, IPv4Address):
         ethertype, protocol, at, ports, icmp = 0x0800, 23, 30, 36, PROTO_ICMP
     else:
         ethertype, protocol, at, ports, icmp = 0x86DD, 20, 38, 56, PROTO_ICMP6
     words = struct.unpack(f"!{len(ends.address.packed) // 4}I", ends.address.packed)
-    tests = [(_LOAD_HALF, 12, ethertype)]
-    tests += [(_LOAD_WORD, at + 4 * i, word) for i, word in enumerate(words)]
-    code: list[tuple[int, int, int, int]] = []
+    tests = [(LOAD_HALF, 12, ethertype)]
+    tests += [(LOAD_WORD, at + 4 * i, word) for i, word in enumerate(words)]
+    steps: list[bytes] = []
     left = 2 * len(tests)  # instructions of these tests
     for load, offset, value in tests:
         left -= 2
-        code += [(load, 0, 0, offset), (_EQUAL, 0, left + 5, value)]
-    code += [
-        (_LOAD_BYTE, 0, 0, protocol),
-        (_EQUAL, 2, 0, icmp),
-        (_LOAD_HALF, 0, 0, ports),
-        (_EQUAL, 0, 1, ends.port),
-        (_RETURN, 0, 0, _MAX_FRAME),
-        (_RETURN, 0, 0, 0),
+        steps += [step(load, offset), step(EQUAL, value, 0, left + 5)]
+    return [
+        *steps,
+        step(LOAD_BYTE, protocol),
+        step(EQUAL, icmp, 2, 0),
+        step(LOAD_HALF, ports),
+        step(EQUAL, ends.port, 0, 1),
+        step(RETURN, _MAX_FRAME),
+        step(RETURN, 0),
     ]
-    return b"".join(_INSN.pack(*one) for one in code)

@@ -8,14 +8,10 @@ neighbour advertisement).
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
 import logging
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -32,30 +28,6 @@ ANNOUNCEMENTS = 3
 _ETH_ARP, _ETH_VLAN = 0x0806, 0x8100
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _SOLICIT, _ADVERT = 135, 136
-_ETH_ALL, _SO_ATTACH_FILTER, _SOL_PACKET, _PACKET_AUXDATA = 3, 26, 263, 8
-_AUXDATA = struct.Struct("=IIIHHHH")
-_TAGGED = 1 << 4  # TP_STATUS_VLAN_VALID
-_LOAD_HALF, _LOAD_BYTE, _JUMP_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-
-
-def _step(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
-    """One instruction of classic BPF: jumps count from the next one."""
-    return struct.pack("=HBBI", code, then, otherwise, value)
-
-
-#: ARP, and ICMPv6 of type 136: a busy gateway's traffic must not come up here.
-_FILTER = (
-    _step(_LOAD_HALF, 12),
-    _step(_JUMP_EQUAL, _ETH_ARP, 5, 0),
-    _step(_JUMP_EQUAL, ETH_IP6, 0, 5),
-    _step(_LOAD_BYTE, 20),
-    _step(_JUMP_EQUAL, 58, 0, 3),
-    _step(_LOAD_BYTE, 54),
-    _step(_JUMP_EQUAL, _ADVERT, 0, 1),
-    _step(_RETURN, 256),
-    _step(_RETURN, 0),
-)
-
 Address = IPv4Address | IPv6Address
 
 
@@ -236,55 +208,3 @@ def destination(frame: bytes) -> Address | None:
     if ethertype == ETH_IP6 and len(frame) >= 54:
         return ip_address(frame[38:54])
     return None
-
-
-class Listener:
-    """ARP and neighbour advertisements of some devices, with their tags."""
-
-    def __init__(self, hear: Callable[[int, int, bytes], None]) -> None:
-        self._hear = hear
-        self._sockets: dict[int, socket.socket] = {}
-
-    def listen(self, ifindexes: Iterable[int]) -> None:
-        """To these devices and no others."""
-        wanted = set(ifindexes)
-        for index in self._sockets.keys() - wanted:
-            self._close(index)
-        for index in wanted - self._sockets.keys():
-            with suppress(OSError):  # the device went away: the next cycle knows
-                self._open(index)
-
-    def close(self) -> None:
-        self.listen(())
-
-    def _close(self, index: int) -> None:
-        gone = self._sockets.pop(index)
-        asyncio.get_running_loop().remove_reader(gone)
-        gone.close()
-
-    def _open(self, index: int) -> None:
-        # Nothing arrives before the filter is on: protocol 0 receives nothing (packet(7)).
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        opened = socket.socket(socket.AF_PACKET, kind, 0)
-        program = ctypes.create_string_buffer(b"".join(_FILTER))
-        where = struct.pack("@HP", len(_FILTER), ctypes.addressof(program))
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
-        opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-        opened.bind((socket.if_indextoname(index), _ETH_ALL))
-        self._sockets[index] = opened
-        asyncio.get_running_loop().add_reader(opened, self._read, index, opened)
-
-    def _read(self, index: int, opened: socket.socket) -> None:
-        with suppress(OSError):  # nothing more, or the device is down
-            while True:
-                frame, extra, _, source = opened.recvmsg(256, 64)
-                if source[2] != socket.PACKET_OUTGOING:
-                    self._hear(index, _tag(extra), frame)
-
-
-def _tag(extra: list[tuple[int, int, bytes]]) -> int:
-    for level, kind, data in extra:
-        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
-            status, _, _, _, _, tag, _ = _AUXDATA.unpack(data[: _AUXDATA.size])
-            return tag & 0xFFF if status & _TAGGED else 0
-    return 0
