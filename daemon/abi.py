@@ -75,6 +75,7 @@ class VipFlag(IntFlag):
     """`enum vip_flag`."""
 
     SOURCE_AFFINITY = 1
+    CHECKED = 2
 
 
 class PolicyProto(IntEnum):

@@ -424,6 +424,7 @@ PLUM_SIZE(nat_port, 32);
 
 enum vip_flag {
 	VIP_SOURCE_AFFINITY = 1, /* the client's address alone chooses */
+	VIP_CHECKED = 2, /* row of port and proto 0: plumd checks the backends as this address */
 };
 
 struct vip_key {

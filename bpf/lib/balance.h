@@ -90,8 +90,13 @@ static __always_inline bool is_virtual(const struct pkt *p)
  * backend must not hear that nobody listens. */
 static __always_inline bool answers_check(const struct pkt *p)
 {
-	return bpf_ntohs(p->dport) >= CHECK_PORTS &&
-	       (p->proto == IPPROTO_UDP || p->tcp_flags & (TCP_ACK | TCP_RST));
+	struct vip_key key = { .domain = p->domain };
+
+	if (bpf_ntohs(p->dport) < CHECK_PORTS ||
+	    !(p->proto == IPPROTO_UDP || p->tcp_flags & (TCP_ACK | TCP_RST)))
+		return false;
+	addr_copy(key.addr, p->daddr);
+	return bpf_map_lookup_elem(&plum_vip, &key);
 }
 
 /*

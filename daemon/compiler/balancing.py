@@ -66,6 +66,8 @@ def balancer_rows(
         flags = VipFlag.SOURCE_AFFINITY.value if balancer.spec.affinity is Affinity.SOURCE else 0
         members = _members(balancer.spec, seats, down)
         for addr in balancer.addresses:
+            if balancer.spec.health is not None:
+                vips[VipKey(domain_id, addr, 0, 0)] = Vip(0, 0, VipFlag.CHECKED.value)
             number = add_list(_of_family(members, addr), backends, tables)
             for listener in balancer.spec.listeners:
                 key = VipKey(domain_id, addr, listener.port, _PROTO[listener.protocol])

@@ -40,6 +40,8 @@ PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}$": (
         "is no namespace name: use letters, digits, dots, dashes and underscores"
     ),
+    r"^/[!-~]*$": "is no path of a URL: it begins with / and has no blanks",
+    r"^[A-Za-z0-9.:\[\]-]+$": "is no host name or address",
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$": "is no device name of at most 15 characters",
     r"^(tcp|udp|sctp|icmp|icmp6|[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$": (
         "is no protocol: use tcp, udp, sctp, icmp, icmp6 or a number from 0 to 255"
