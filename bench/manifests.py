@@ -8,7 +8,7 @@ from bench.topology import OPEN_PORT, ROUTER_HOST, address, mac, prefix_bits
 
 Manifest = dict[str, Any]
 
-TENANT, DOMAIN = "bench", "course"
+TENANT, DOMAIN, EXTERNAL = "bench", "course", "outside"
 #: Given, so that a workload may know its gateway without asking.
 ROUTER_MAC = "02:00:00:00:fe:fe"
 #: A benchmark opens every port the kernel has for it within seconds.
@@ -53,6 +53,19 @@ def domain(rules: int, version: int, subnets: tuple[int, ...] = (1, 2)) -> list[
         {"kind": "tenant", "name": TENANT},
         {"kind": "domain", "tenant": TENANT, "name": DOMAIN, "spec": spec},
     ]
+
+
+def external() -> Manifest:
+    """The network behind node n2, with ports for as many connections as a benchmark makes."""
+    spec = {
+        "gateways": [
+            {"node": "n2", "device": "ep0", "addresses": [f"{address(4, 2, ROUTER_HOST)}/24"]}
+        ],
+        "nat": [f"{address(4, 2, 128)}/27"],
+        "block_ports": 16384,
+        "blocks_per_node": 16,
+    }
+    return {"kind": "external", "name": EXTERNAL, "spec": spec}
 
 
 def _filler(number: int) -> Manifest:

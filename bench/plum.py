@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.loadtool import Ends
-from bench.manifests import ROUTER_MAC, TENANT, Manifest, domain, endpoint
+from bench.manifests import EXTERNAL, ROUTER_MAC, TENANT, Manifest, domain, endpoint, external
 from bench.netns import ip, namespaces, netns_path
 from bench.topology import (
     CLIENT,
@@ -224,6 +224,28 @@ def two_ends(prefix: str, rules: int, version: int) -> Iterator[tuple[Zone, Ends
             ]
         )
         yield zone, Ends(client, server, address(version, 2, SERVER))
+
+
+@contextmanager
+def outside(prefix: str, rules: int) -> Iterator[Ends]:
+    """The client in a domain on node A; the server outside, behind node B, the gateway."""
+    attach = {"kind": "veth", "device": "ep0"}
+    with two_nodes(prefix) as (client, a, b, server), zone_on([a, b], prefix) as zone:
+        prepare(client, 4, 1, CLIENT)
+        ip(server, f"link set eth0 mtu {ENDPOINT_MTU_BYTES} up")
+        give_address(server, "eth0", 4, 2, SERVER)
+        gateway = node_manifest(zone.nodes[1])
+        gateway["spec"]["roles"] = ["edge", "gateway"]
+        zone.apply([gateway, external()])
+        course = domain(rules, 4, (1,))
+        course[1]["spec"]["routers"][0]["uplink"] = {"network": EXTERNAL}
+        zone.apply([*course, endpoint("client", "n1", 4, 1, CLIENT, attach)])
+        yield Ends(client, server, address(4, 2, SERVER))
+
+
+def nat_contender(rules: int = 5) -> Contender:
+    """Source NAT on the client's node, a gateway without connections."""
+    return Contender("plum-nat", lambda prefix, _: outside(prefix, rules), True)
 
 
 def contender(rules: int = 5) -> Contender:

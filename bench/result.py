@@ -33,6 +33,10 @@ def at_most(limit: float) -> Bar:
     return Bar("<=", limit)
 
 
+def at_least(limit: float) -> Bar:
+    return Bar(">=", limit)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One row: a name, a figure per round, and perhaps a bar for their median.

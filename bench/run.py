@@ -17,7 +17,7 @@ from bench.result import RESULTS, Measurement, markdown, write
 from bench.topology import ContenderFailed
 
 #: In this order. Those that measure Plum alone cannot run without it.
-WITH_CONTENDERS = ("forwarding", "rules")
+WITH_CONTENDERS = ("forwarding", "rules", "nat")
 PLUM_ALONE = ("endpoints", "restart", "cli")
 SUITES = WITH_CONTENDERS + PLUM_ALONE
 

@@ -234,6 +234,27 @@ def bridge_vxlan_nft(rules: int = 5) -> Contender:
     )
 
 
+MASQUERADE = """
+table ip bench_nat {
+ chain out {
+  type nat hook postrouting priority srcnat; oifname "ep0" masquerade
+ }
+}
+"""
+
+
+def masquerade(rules: int = 5) -> Contender:
+    """Node A routes, node B is the router that masquerades towards the server."""
+
+    @contextmanager
+    def build(prefix: str, version: int) -> Iterator[Ends]:
+        with linux_routing(prefix, version) as ends:
+            inside(f"{prefix}-b", ["nft", "-f", "-"], stdin=stateful_rules(rules) + MASQUERADE)
+            yield ends
+
+    return Contender("masquerade", build, True)
+
+
 VETH = Contender("veth", bare_veth, False)
 ROUTING = Contender("routing", linux_routing, False)
 
