@@ -90,6 +90,7 @@ static __always_inline int external_ul(struct __sk_buff *skb, struct pkt *p)
 	row = public_destination(skb, p, ext);
 	if (row && is_here(skb, p, row))
 		return take_in(skb, p, row);
+	p->to_outside = !row;
 	return ext->ifindex ? go(skb, TAIL_GATEWAY) : DROP(NOT_HERE);
 }
 
@@ -117,7 +118,7 @@ static __always_inline int gateway_out(struct __sk_buff *skb, struct pkt *p,
 	rc = check_edge(skb, p, ext);
 	if (rc)
 		return rc;
-	row = public_destination(skb, p, ext);
+	row = p->to_outside ? NULL : public_destination(skb, p, ext);
 	if (!row)
 		return send_outside(skb, p, ext);
 	return to_owner(skb, p, cfg, row);

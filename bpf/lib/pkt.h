@@ -104,10 +104,11 @@ struct pkt {
 	__u32 out_quota;
 	__u64 dst_class;
 	bool dst_class_known;
-	__u32 balancer; /* the packet is for */
-	__u32 external; /* VNI of the external network it comes from or goes to */
-	__u32 router;	/* that holds the packet */
-	__u32 near_vni; /* the bridge it came to that router from */
+	__u32 balancer;	 /* the packet is for */
+	__u32 external;	 /* VNI of the external network it comes from or goes to */
+	bool to_outside; /* the destination was looked up, and is no public address of ours */
+	__u32 router;	 /* that holds the packet */
+	__u32 near_vni;	 /* the bridge it came to that router from */
 	__u8 hops;
 	bool routed;
 	bool gated;		/* one of the gates has rules */
