@@ -13,11 +13,11 @@ from daemon.drivers.links import Links
 from daemon.drivers.netlink import Netlink
 from daemon.drivers.netns import Namespaces
 from daemon.drivers.underlay import GRO_DEVICE
-from daemon.reconcile.kernel import FROM_ENDPOINT, FROM_UNDERLAY
+from daemon.reconcile.kernel import FROM_ENDPOINT, FROM_OUTSIDE, FROM_UNDERLAY
 
 log = logging.getLogger(__name__)
 
-OURS = {FROM_ENDPOINT, FROM_UNDERLAY}
+OURS = {FROM_ENDPOINT, FROM_UNDERLAY, FROM_OUTSIDE}
 
 
 def purge(node: str, run_dir: Path, pin_dir: Path) -> None:

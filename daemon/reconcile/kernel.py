@@ -71,7 +71,11 @@ class KernelHost:
         wanted = self._datapath.programs[program].id
         attached = self._filters.attached(indexes)
         ours = {index for index, found in attached.items() if found.program_id == wanted}
-        older = {index for index, found in attached.items() if found.program_id in self._older}
+        older = {
+            index
+            for index, found in attached.items()
+            if found.name == program and found.program_id in self._older
+        }
         return ours, older
 
     def make(self, wants: Sequence[Want]) -> dict[str, Found | HostError]:

@@ -22,7 +22,7 @@ def test_all_suites_are_the_default_and_can_be_loaded() -> None:
 
 
 def test_without_plum_only_contenders_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse(["--without-plum"]).suite == ["forwarding", "rules"]
+    assert parse(["--without-plum"]).suite == ["forwarding", "rules", "nat"]
     with pytest.raises(SystemExit):
         parse(["cli", "--without-plum"])
     assert "measure Plum alone" in capsys.readouterr().err

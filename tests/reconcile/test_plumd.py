@@ -122,7 +122,11 @@ class Node:
             "routers": [{"name": "r", "interfaces": faces}],
         }
         return [
-            {"kind": "node", "name": "n1", "spec": {"vtep": "192.0.2.1"}},
+            {
+                "kind": "node",
+                "name": "n1",
+                "spec": {"vtep": "192.0.2.1", "roles": ["edge", "gateway"]},
+            },
             {"kind": "tenant", "name": "acme"},
             {"kind": "domain", "tenant": "acme", "name": "shop", "spec": spec},
         ]
@@ -274,12 +278,17 @@ def test_an_existing_veth_is_adopted_and_let_go(node: Node) -> None:
 
 
 def test_purge_leaves_nothing(node: Node) -> None:
-    node.apply(*node.zone(), node.web("a"))
+    gateway = {"node": "n1", "device": "far", "addresses": ["198.51.100.1/24"]}
+    internet = {"kind": "external", "name": "internet", "spec": {"gateways": [gateway]}}
+    node.apply(*node.zone(), node.web("a"), internet)
+    guarded = ("tc", "filter", "show", "dev", "far", "ingress")
+    node.until(lambda: "plum_from_ext" in node.inside(*guarded).stdout, "the gateway")
     node.stop()
     node.purge()
     links = {link["ifname"] for link in json.loads(node.inside("ip", "-j", "link").stdout)}
     assert links == {"lo", "under", "far"}
-    assert "bpf" not in node.inside("tc", "filter", "show", "dev", "under", "ingress").stdout
+    for device in ("under", "far"):
+        assert "bpf" not in node.inside("tc", "filter", "show", "dev", device, "ingress").stdout
     assert not node.pins.exists()
     assert not Path(f"/run/netns/{node.tag}-a").exists()
     node.purge()  # twice is no error
