@@ -71,15 +71,13 @@ async def _govern(store: Store, lease: int, work: Job, fence: Compare, ttl_s: fl
     """Until the lease is lost, or the job fails."""
     working = asyncio.ensure_future(work(fence))
     try:
-        while not working.done():
-            await asyncio.wait([working], timeout=KEEP_ALIVE_S * ttl_s / TTL_S)
+        while not (await asyncio.wait([working], timeout=KEEP_ALIVE_S * ttl_s / TTL_S))[0]:
             async with asyncio.timeout(ttl_s):  # longer, and another may lead already
                 await store.keep_alive(lease)
         working.result()
     finally:
-        working.cancel()
-        with suppress(asyncio.CancelledError, StoreError):
-            await working
+        working.cancel()  # and what it says is heard above: it must not hide that we are cancelled
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def stay_alive(store: Store, key: str, value: bytes, ttl_s: float = TTL_S) -> None:

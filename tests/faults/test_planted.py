@@ -21,6 +21,7 @@ from tests.faults.bugs import Bug
 from tests.faults.checker import Fault, Finding, check
 from tests.faults.history import Action, Cell, Outcome, Recorder, plain
 from tests.faults.store_clients import MARKER, ROOT, TTL_S
+from tests.store.pause import pause_between_writes
 
 Started = subprocess.Popen[bytes]
 
@@ -82,7 +83,7 @@ def test_a_lease_used_as_a_lock_is_found(tmp_path: Path, bug: Bug) -> None:
     """A holder that is stopped while its lease runs out writes on when it wakes up."""
     with client(tmp_path, "watch"), client(tmp_path, "holder", bug) as first:
         until(lambda: written(tmp_path, "holder") > 30)
-        first.send_signal(signal.SIGSTOP)
+        pause_between_writes(first, f"sqlite://{tmp_path / 'store.db'}")
         with client(tmp_path, "holder", bug, 2):
             time.sleep(TTL_S)
             until(lambda: written(tmp_path, "holder", 2) > 60)

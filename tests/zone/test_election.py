@@ -17,6 +17,7 @@ from daemon.store.open import open_store
 from daemon.zone.election import lead, stay_alive
 from daemon.zone.keys import leader_key
 from tests.store.conftest import BACKENDS, ROOT, Backend
+from tests.store.pause import pause_between_writes
 
 pytestmark = pytest.mark.asyncio
 JOB = "test"
@@ -104,6 +105,26 @@ async def test_a_job_that_fails_is_stood_for_again(store: Store) -> None:
     await asyncio.wait([standing])
 
 
+async def test_a_job_that_fails_as_its_leader_is_told_to_stop_does_not_keep_it(
+    store: Store,
+) -> None:
+    at_work = asyncio.Event()
+
+    async def work(fence: Compare) -> None:
+        at_work.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise KeyError("not foreseen")
+
+    standing = asyncio.create_task(lead(store, JOB, "n1", work, 2))
+    async with asyncio.timeout(15):
+        await at_work.wait()
+        standing.cancel()
+        await asyncio.wait([standing])
+    assert standing.cancelled()
+
+
 async def test_a_sign_of_life_that_somebody_removed_is_given_again(store: Store) -> None:
     living = asyncio.create_task(stay_alive(store, "/plum/alive/n1", b"{}", 2))
     async with asyncio.timeout(10):
@@ -167,7 +188,7 @@ async def test_a_process_paused_past_its_lease_wakes_and_its_write_is_refused(
         await asyncio.to_thread(first.says, "leads")
         await until(lambda: len(names) > 5)
         second = Standing(backend.url, "n2")
-        first.process.send_signal(signal.SIGSTOP)
+        pause_between_writes(first.process, backend.url)
         await asyncio.to_thread(second.says, "leads")
         await until(lambda: names[-1] == "n2")
         first.process.send_signal(signal.SIGCONT)
