@@ -141,11 +141,10 @@ async def _keep_up(store: Store) -> None:
     watch = store.watch(["/a/", "/b/"], start)
     taking = asyncio.ensure_future(take(watch, 50))
     written = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10):  # it does not wait for the writers to rest: they never do
         while not taking.done():
             await store.commit([], [Put("/a/1", b"%d" % written), Put("/b/1", b"")])
             written += 1
-    assert written < 200  # it does not wait for the writers to rest
     batches = taking.result()
     assert [[change.key for change in batch.changes] for batch in batches] == [
         ["/a/1", "/b/1"]
