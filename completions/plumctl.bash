@@ -43,6 +43,9 @@ _plumctl() {
                 "zone restore") verb="zone restore" ;;
                 "zone migrate") verb="zone migrate" ;;
                 "zone rotate-ca") verb="zone rotate-ca" ;;
+                "etcd list") verb="etcd list" ;;
+                "etcd add") verb="etcd add" ;;
+                "etcd remove") verb="etcd remove" ;;
                 "mesh") verb="mesh" ;;
                 "drops") verb="drops" ;;
                 "rules") verb="rules" ;;
@@ -70,6 +73,7 @@ _plumctl() {
                 "endpoint") group="endpoint " ;;
                 "node") group="node " ;;
                 "zone") group="zone " ;;
+                "etcd") group="etcd " ;;
                 "policy") group="policy " ;;
                 "user") group="user " ;;
                 "token") group="token " ;;
@@ -88,11 +92,12 @@ _plumctl() {
             "endpoint ") _plumctl_words "create delete" ;;
             "node ") _plumctl_words "token join add rotate cordon uncordon drain remove" ;;
             "zone ") _plumctl_words "init show backup restore migrate rotate-ca" ;;
+            "etcd ") _plumctl_words "list add remove" ;;
             "policy ") _plumctl_words "test log" ;;
             "user ") _plumctl_words "create get set delete" ;;
             "token ") _plumctl_words "create get revoke" ;;
             "sandbox ") _plumctl_words "up down status exec shell node outside" ;;
-            *) _plumctl_words "apply diff confirm delete get describe export history rollback template endpoint node zone mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
+            *) _plumctl_words "apply diff confirm delete get describe export history rollback template endpoint node zone etcd mesh drops rules policy status whoami user token audit sandbox completion --server --ca --token-file --node --help --version" ;;
         esac
     elif [[ $cur == -* ]]; then
         _plumctl_flags "$verb"
@@ -243,6 +248,12 @@ _plumctl_flag() {
         "zone rotate-ca:--timeout") expect='-' ;;
         "zone rotate-ca:-o" | "zone rotate-ca:--output") expect='=FORMAT' ;;
         "zone rotate-ca:--socket") expect='@file' ;;
+        "etcd list:--state-dir") expect='-' ;;
+        "etcd list:-o" | "etcd list:--output") expect='=FORMAT' ;;
+        "etcd add:--state-dir") expect='-' ;;
+        "etcd add:-o" | "etcd add:--output") expect='=FORMAT' ;;
+        "etcd remove:--state-dir") expect='-' ;;
+        "etcd remove:-o" | "etcd remove:--output") expect='=FORMAT' ;;
         "mesh:--from") expect='node' ;;
         "mesh:-o" | "mesh:--output") expect='=FORMAT' ;;
         "mesh:--socket") expect='@file' ;;
@@ -348,12 +359,15 @@ _plumctl_flags() {
         "node uncordon") flags="-o --output --no-headers --socket --help -h" ;;
         "node drain") flags="--delete-endpoints --yes -y --timeout --socket --help -h" ;;
         "node remove") flags="--yes -y -o --output --no-headers --socket --help -h" ;;
-        "zone init") flags="--vtep --node --store --underlay-mtu --state-dir -o --output --help -h" ;;
+        "zone init") flags="--vtep --node --store --etcd --underlay-mtu --state-dir -o --output --help -h" ;;
         "zone show") flags="-o --output --no-headers --socket --help -h" ;;
         "zone backup") flags="--force --store --socket --help -h" ;;
         "zone restore") flags="--replace --other-zone --yes -y --store --wait -w --timeout -o --output --no-headers --socket --help -h" ;;
         "zone migrate") flags="-o --output --no-headers --help -h" ;;
         "zone rotate-ca") flags="--finish --abort --go-on --yes -y --timeout -o --output --socket --help -h" ;;
+        "etcd list") flags="--state-dir -o --output --no-headers --help -h" ;;
+        "etcd add") flags="--state-dir -o --output --no-headers --help -h" ;;
+        "etcd remove") flags="--yes -y --state-dir -o --output --no-headers --help -h" ;;
         "mesh") flags="--from -o --output --no-headers --socket --help -h" ;;
         "drops") flags="--endpoint -e --node --tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
         "rules") flags="--tenant -t --domain -d -o --output --no-headers --socket --help -h" ;;
@@ -405,6 +419,7 @@ _plumctl_places() {
         "zone backup") places='@file' ;;
         "zone restore") places='@file' ;;
         "zone migrate") places='- -' ;;
+        "etcd remove") places='node' ;;
         "user create") places='-' ;;
         "user get") places='-' ;;
         "user set") places='-' ;;

@@ -351,6 +351,7 @@ _plumctl_zone_init() {
         '--vtep[This machine'\''s address on the underlay.]:value:' \
         '--node[Its name (default\\: the host'\''s).]:value:_plumctl_named' \
         '--store[Of etcd (default\\: a file on this machine).]:value:' \
+        '--etcd[Run an etcd for it here, by systemd (plumctl etcd add).]' \
         '--underlay-mtu[Of the underlay (default\\: 1500).]:value:' \
         '--state-dir[As plumd is given it.]:value:' \
         '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
@@ -422,6 +423,39 @@ _plumctl_zone_rotate-ca() {
         '*--socket[Socket of the daemon (default\\: PLUM_SOCKET, this node'\''s, the sandbox'\''s).]:value:_files' \
         '--help[Show this message and exit.]' \
         '-h[Show this message and exit.]'
+}
+
+_plumctl_etcd_list() {
+    _arguments -s \
+        '--state-dir[As plumd is given it.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_etcd_add() {
+    _arguments -s \
+        '--state-dir[As plumd is given it.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]'
+}
+
+_plumctl_etcd_remove() {
+    _arguments -s \
+        '--yes[Do not ask.]' \
+        '-y[Do not ask.]' \
+        '--state-dir[As plumd is given it.]:value:' \
+        '-o[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--output[table, wide, json, yaml, name or jsonpath=EXPR.]:value:(table wide json yaml name jsonpath=)' \
+        '--no-headers[Leave out the table'\''s heading.]' \
+        '--help[Show this message and exit.]' \
+        '-h[Show this message and exit.]' \
+        '1:argument:{_plumctl_objects node}'
 }
 
 _plumctl_mesh() {
@@ -772,6 +806,23 @@ _plumctl_zone() {
     fi
 }
 
+_plumctl_etcd() {
+    local -a commands
+    commands=(
+        'list:Who they are, and how each of them fares.'
+        'add:Run another member, on this machine\\: a node of the zone. There should be three.'
+        'remove:Take a member out, also one that is dead. Refused where the others could not go on.'
+    )
+    if ((CURRENT == 2)); then
+        _describe command commands
+    elif (($+functions[_plumctl_etcd_${words[2]}])); then
+        local verb=${words[2]}
+        shift words
+        ((CURRENT--))
+        _plumctl_etcd_$verb
+    fi
+}
+
 _plumctl_policy() {
     local -a commands
     commands=(
@@ -868,6 +919,7 @@ _plumctl() {
         'endpoint:Create and delete endpoints.'
         'node:Take nodes into the zone, empty them, take them out.'
         'zone:Make a zone, look at it, back it up, restore it, move it.'
+        'etcd:Members of the zone'\''s own etcd.'
         'mesh:The underlay between all nodes\\: times and loss.'
         'drops:Why packets were dropped, and how many.'
         'rules:How often each policy rule decided.'

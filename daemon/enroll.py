@@ -1,6 +1,6 @@
 """How this machine gets into a zone: by making one, or by a join token.
 
-    python -m daemon.enroll init --node N --vtep A --state-dir D --store URL
+    python -m daemon.enroll init --node N --vtep A --state-dir D (--store URL | --etcd)
     python -m daemon.enroll join --state-dir D [--vtep A] < TOKEN
 
 `plumctl zone init` and `plumctl node join` call it. It says what it did as JSON on stdout;
@@ -24,12 +24,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from daemon.api.joining import join
+from daemon.etcd_unit import LocalMember, peer_url
+from daemon.options import with_certificate
 from daemon.store.interface import StoreError
-from daemon.store.open import open_store
+from daemon.store.open import ETCD_PORT, endpoint, open_store
 from daemon.trust.certificate import fingerprint
 from daemon.trust.errors import TrustError
 from daemon.trust.folder import Trust, TrustFolder
-from daemon.trust.founding import found
+from daemon.trust.founding import found, prepare
 from daemon.trust.invitation import read_invitation
 from daemon.zone.errors import ZoneError
 
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--vtep", type=ip_address)
     parser.add_argument("--underlay-mtu", type=int)
     parser.add_argument("--store")
+    parser.add_argument("--etcd", action="store_true")
     parser.add_argument("--again", action="store_true")
     given = parser.parse_args(arguments)
     try:
@@ -61,17 +64,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _init(given: argparse.Namespace) -> Trust:
     folder = TrustFolder(given.state_dir / "trust")
-    actor = pwd.getpwuid(os.getuid()).pw_name
-    async with await open_store(given.store) as store:
+    if not given.etcd:
+        return await _found(given, folder, given.store, given.store)
+    # The member trusts the zone's authority, so this is made first; and the node's
+    # certificate is in use, from the draft of the trust folder, before it is the node's.
+    folder.check_absent()
+    member = LocalMember(given.state_dir)
+    member.check_program()
+    url = f"etcd://{endpoint(given.vtep, ETCD_PORT)}"
+    prepared = _begun(folder, member, given, url)
+    if prepared is None:
+        prepared = prepare(folder, url, given.node, given.vtep, time.time())
+        cluster = {given.node: peer_url(given.vtep)}
+        member.prepare(given.node, given.vtep, folder.draft().path, cluster, new=True)
+    member.start()
+    reached = with_certificate(url, folder.draft().path)
+    trust = await _found(given, folder, url, reached, prepared)
+    member.use(folder.path)
+    return trust
+
+
+def _begun(
+    folder: TrustFolder, member: LocalMember, given: argparse.Namespace, url: str
+) -> Trust | None:
+    """What the same command prepared before it broke off."""
+    if not member.exists():
+        return None
+    if folder.draft().exists():
+        trust = folder.draft().read()
+        if (trust.node, trust.membership.store) == (given.node, url):
+            return trust
+    raise TrustError(
+        f"{member.path} is a member of another etcd, or of one under another name",
+        "to begin anew, without what it holds: systemctl disable --now plum-etcd, and remove it",
+    )
+
+
+async def _found(
+    given: argparse.Namespace,
+    folder: TrustFolder,
+    url: str,
+    reached: str,
+    prepared: Trust | None = None,
+) -> Trust:
+    """`url` is what nodes are told, `reached` the same as it can be opened here and now."""
+    async with await open_store(reached) as store:
         return await found(
             store,
-            given.store,
+            url,
             folder,
             given.node,
             given.vtep,
             given.underlay_mtu,
-            actor=actor,
+            actor=pwd.getpwuid(os.getuid()).pw_name,
             now=time.time(),
+            prepared=prepared,
         )
 
 

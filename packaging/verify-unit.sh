@@ -1,9 +1,14 @@
 #!/bin/bash
-# Check the unit: its syntax, its exposure, and that nothing gives it mounts of its own.
+# Check the units: their syntax and their exposure.
 set -euo pipefail
-unit=$(cd "$(dirname "$0")" && pwd)/plumd.service
+units=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-sed 's|^ExecStart=.*|ExecStart=/bin/true|' "$unit" >"$work/plumd.service"
-systemd-analyze verify --man=no "$work/plumd.service"
-systemd-analyze security --offline=true --threshold="${THRESHOLD:-60}" --no-pager "$work/plumd.service"
+for name in plumd plum-etcd; do
+	sed 's|^ExecStart=.*|ExecStart=/bin/true|' "$units/$name.service" >"$work/$name.service"
+done
+for name in plumd plum-etcd; do
+	systemd-analyze verify --man=no "$work/$name.service"
+	systemd-analyze security --offline=true --threshold="${THRESHOLD:-60}" --no-pager \
+		"$work/$name.service"
+done

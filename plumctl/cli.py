@@ -39,6 +39,7 @@ COMMANDS = {
     "endpoint": Command("endpoint", "Create and delete endpoints."),
     "node": Command("node", "Take nodes into the zone, empty them, take them out."),
     "zone": Command("zone", "Make a zone, look at it, back it up, restore it, move it."),
+    "etcd": Command("etcd", "Members of the zone's own etcd."),
     "mesh": Command("mesh", "The underlay between all nodes: times and loss."),
     "drops": Command("drops", "Why packets were dropped, and how many."),
     "rules": Command("rules", "How often each policy rule decided."),

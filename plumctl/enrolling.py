@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -38,9 +38,14 @@ def host_name() -> str:
 
 def enroll(what: str, given: Mapping[str, object], stdin: bytes = b"") -> Document:
     """`given`: options and their values; None and False are left out."""
+    return cast(Document, of_root("enroll", what, given, stdin))
+
+
+def of_root(module: str, what: str, given: Mapping[str, object], stdin: bytes = b"") -> Any:
+    """Run a program of the daemon's that works with the keys of this machine."""
     if os.geteuid() != 0:
         raise PlumError(
-            "this needs root: it writes keys that only plumd may read",
+            "this needs root: it works with keys that only plumd may read",
             "sudo plumctl ...",
             ExitCode.NO_PERMISSION,
         )
@@ -50,8 +55,7 @@ def enroll(what: str, given: Mapping[str, object], stdin: bytes = b"") -> Docume
             flags.append(f"--{name}")
         elif value is not None and value is not False:
             flags += [f"--{name}", str(value)]
-    answer: Document = json.loads(of_daemon("enroll", what, *flags, stdin=stdin).stdout)
-    return answer
+    return json.loads(of_daemon(module, what, *flags, stdin=stdin).stdout)
 
 
 def emit(answer: Document, format: str) -> None:

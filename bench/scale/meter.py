@@ -91,6 +91,9 @@ class MeteredStore:
     async def revoke(self, lease: int) -> None:
         await self._store.revoke(lease)
 
+    async def follow_members(self) -> tuple[str, ...]:
+        return await self._store.follow_members()
+
     async def close(self) -> None:
         await self._store.close()
 

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0  # nothing is asked of anybody unless something is due
 RETRY_S = 5.0
 ANSWER_S = 10.0
+MEMBERS_S = 10.0  # between looks at who the members of the zone's own etcd are
 NODE_SHARE_S = 0.02  # per node of the zone: how many certificates a director signs at once
 
 
@@ -47,6 +48,7 @@ class Upkeep:
         self._clock = clock
         self._confirmed = False  # we may have ended before we could
         self._outdated_since: float | None = None  # our certificate is of the old authority
+        self._members_due = 0.0  # monotonic
         self.heir = Heir(member, self._fetch_keys)
 
     async def run(self) -> None:
@@ -85,6 +87,9 @@ class Upkeep:
             await self.renew()
             member.rotation.clear()
         await self.heir.look()
+        if time.monotonic() >= self._members_due:
+            await member.follow_members()
+            self._members_due = time.monotonic() + MEMBERS_S
 
     def _outdated(self, trust: Trust) -> bool:
         """Another authority signs now. All nodes see that at once: each waits for its share of

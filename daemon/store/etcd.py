@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.store import etcd_cluster
 from daemon.store.etcd_client import EtcdClient, Tls
 from daemon.store.etcd_messages import MESSAGES
 from daemon.store.etcd_watch import Watcher, prefix_range, ranges
@@ -132,6 +133,12 @@ class EtcdStore:
     async def revoke(self, lease: int) -> None:
         request = MESSAGES["LeaseRevokeRequest"](id=lease)
         await self._client.write("/etcdserverpb.Lease/LeaseRevoke", request, "LeaseRevokeResponse")
+
+    async def follow_members(self) -> tuple[str, ...]:
+        voting = [member for member in await etcd_cluster.members(self._client) if member.serves]
+        endpoints = tuple(sorted(member.endpoint for member in voting))
+        self._client.reach(endpoints)
+        return endpoints
 
     async def close(self) -> None:
         await self._client.close()

@@ -84,6 +84,12 @@ class EtcdClient:
     def name(self) -> str:
         return f"etcd {','.join(self._endpoints)}"
 
+    def reach(self, endpoints: Sequence[str]) -> None:
+        """These are the members now. An open connection stays, if it is to one of them."""
+        now = self._endpoints[self._at]
+        self._endpoints = list(endpoints)
+        self._at = self._endpoints.index(now) if now in endpoints else 0
+
     async def read(self, method: str, request: Any, answer: str) -> Any:
         """A call that changes nothing: tried at every member, once each."""
         last = StoreError(f"store {self.name}: no member answers")

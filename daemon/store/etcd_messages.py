@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _PACKAGE = "plum.etcd"
 _SCHEMA = {
-    "Header": "uint64 cluster_id=1; int64 revision=3",
+    "Header": "uint64 cluster_id=1; uint64 member_id=2; int64 revision=3",
     "KeyValue": (
         "bytes key=1; int64 create_revision=2; int64 mod_revision=3; bytes value=5; int64 lease=6"
     ),
@@ -52,6 +52,18 @@ _SCHEMA = {
     "LeaseRevokeResponse": "Header header=1",
     "StatusRequest": "",
     "StatusResponse": "Header header=1; string version=2; int64 db_size=3; uint64 leader=4",
+    "Member": (
+        "uint64 id=1; string name=2; repeated string peer_urls=3; repeated string client_urls=4; "
+        "bool learner=5"
+    ),
+    "MemberListRequest": "",
+    "MemberListResponse": "Header header=1; repeated Member members=2",
+    "MemberAddRequest": "repeated string peer_urls=1; bool learner=2",
+    "MemberAddResponse": "Header header=1; Member member=2; repeated Member members=3",
+    "MemberPromoteRequest": "uint64 id=1",
+    "MemberPromoteResponse": "Header header=1; repeated Member members=2",
+    "MemberRemoveRequest": "uint64 id=1",
+    "MemberRemoveResponse": "Header header=1; repeated Member members=2",
 }
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {

@@ -126,6 +126,13 @@ class Store(Protocol):
         """End it and delete its keys in one revision, or LeaseExpiredError."""
         ...
 
+    async def follow_members(self) -> tuple[str, ...]:
+        """Ask the cluster who its members are, and use all of them from now on.
+
+        HOST:PORT of each; none: it is a file.
+        """
+        ...
+
     async def close(self) -> None: ...
 
     async def __aenter__(self) -> Self: ...

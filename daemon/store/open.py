@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from daemon.store.interface import Store, StoreError
 from daemon.store.sqlite import SqliteStore
 
+ETCD_PORT = 2379
 FORMS = "sqlite:///absolute/path or etcd://HOST:PORT,HOST:PORT?ca=FILE&cert=FILE&key=FILE"
 
 
@@ -51,6 +52,11 @@ def relies_on_zone(url: str) -> bool:
     parts = urlsplit(url)
     elsewhere = not all(map(_is_loopback, parts.netloc.split(",")))
     return parts.scheme == "etcd" and not parts.query and elsewhere
+
+
+def endpoint(address: IPv4Address | IPv6Address, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _has_port(endpoint: str) -> bool:

@@ -110,6 +110,9 @@ class SqliteStore:
     async def revoke(self, lease: int) -> None:
         await self._writer.call(lambda database: database.revoke(lease))
 
+    async def follow_members(self) -> tuple[str, ...]:
+        return ()
+
     async def close(self) -> None:
         """End the threads. Watches end with StoreError. Closing twice is harmless."""
         if self._closed:

@@ -49,7 +49,7 @@ async def admit(
     store, signer = member.store, await office(member)
     record, _ = await redeem(store, asked.id, asked.secret, now)
     key = checked_key(asked.request, member.zone_id, record.node)
-    certificate = signer.authority.issue(key, member.zone_id, record.node, now, life_s)
+    admitted: list[x509.Certificate] = []
 
     async def prepare(state: ZoneState) -> Work:
         record, revision = await redeem(store, asked.id, asked.secret, now)
@@ -60,7 +60,10 @@ async def admit(
             hint = "take another name, or make the token with --again"
             message = f"{record.node} is a node of this zone already"
             raise ZoneError(message, hint, code=CONFLICT)
-        parsed = read_manifests([_manifest(state, record, asked)])
+        vtep = _vtep(state, record, asked)
+        certificate = signer.authority.issue(key, member.zone_id, record.node, vtep, now, life_s)
+        admitted[:] = [certificate]
+        parsed = read_manifests([_manifest(state, record, asked, vtep)])
         plan = make_plan(
             state.snapshot,
             state.counters,
@@ -81,11 +84,11 @@ async def admit(
         return Work(plan, f"node {record.node} joins", compares, writes)
 
     await transact(store, prepare, actor=record.by, verb=Verb.APPLY)
-    return certificate, record
+    return admitted[0], record
 
 
-def _manifest(state: ZoneState, record: JoinRecord, asked: Candidate) -> dict[str, Any]:
-    """The node as it is to be. Raises ZoneError when its address is not clear or not free."""
+def _vtep(state: ZoneState, record: JoinRecord, asked: Candidate) -> Address:
+    """Raises ZoneError when it is not clear or not free."""
     if record.vtep is not None and asked.vtep not in (None, record.vtep):
         message = f"the token of {record.node} is for {record.vtep}, not for {asked.vtep}"
         raise ZoneError(message, f"plumctl node join --vtep {record.vtep}", code=CONFLICT)
@@ -98,6 +101,14 @@ def _manifest(state: ZoneState, record: JoinRecord, asked: Candidate) -> dict[st
         if other.spec.vtep == vtep and name != record.node:
             hint = f"give {record.node} an address of its own (--vtep), or remove {name} first"
             raise ZoneError(f"{vtep} is the VTEP of node {name}", hint, code=CONFLICT)
+    return vtep
+
+
+def _manifest(
+    state: ZoneState, record: JoinRecord, asked: Candidate, vtep: Address
+) -> dict[str, Any]:
+    """The node as it is to be."""
+    there = state.snapshot.nodes.get(record.node)
     spec: dict[str, Any] = spec_document(there) if there else {}
     spec |= {"vtep": str(vtep)}
     if not record.again:
@@ -119,7 +130,10 @@ async def renew(
     accepted as well until `confirm`. Raises TrustError."""
     key = checked_key(request, member.zone_id, node)
     signer = await office(member)
-    certificate = signer.authority.issue(key, member.zone_id, node, now, life_s)
+    vtep = member.address(node)
+    if vtep is None:
+        raise TrustError(f"{node} is no node of this zone any more", "join it again")
+    certificate = signer.authority.issue(key, member.zone_id, node, vtep, now, life_s)
 
     def issued(known: CertificateRecord) -> CertificateRecord:
         return CertificateRecord.of(certificate, signer.authority.certificate, known.trusts, shown)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from daemon.model.base import Address
 from daemon.trust.certificate import new_key, node_uri, subject
 from daemon.trust.errors import TrustError
 
@@ -48,10 +49,14 @@ class Authority:
         key: ec.EllipticCurvePublicKey,
         zone_id: str,
         node: str,
+        vtep: Address,
         now: float,
         life_s: float = NODE_LIFE_S,
     ) -> x509.Certificate:
-        """A certificate for a node's key: server and client. Never outlives the authority's."""
+        """A certificate for a node's key: server and client. Never outlives the authority's.
+
+        Plum knows a node by its URI; the VTEP address is for an etcd member of the node's.
+        """
         end = min(now + life_s, self.certificate.not_valid_after_utc.timestamp())
         if end <= now:
             raise TrustError(
@@ -59,7 +64,11 @@ class Authority:
                 "make a zone anew and restore a backup into it (KNOWN_ISSUES.md)",
             )
         names = x509.SubjectAlternativeName(
-            [x509.DNSName(node), x509.UniformResourceIdentifier(node_uri(zone_id, node))]
+            [
+                x509.DNSName(node),
+                x509.IPAddress(vtep),
+                x509.UniformResourceIdentifier(node_uri(zone_id, node)),
+            ]
         )
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())

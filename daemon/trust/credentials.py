@@ -10,6 +10,7 @@ from daemon.model.base import Address
 from daemon.model.node import Role
 from daemon.model.object import Node
 from daemon.store.interface import Store
+from daemon.store.open import ETCD_PORT, endpoint, relies_on_zone
 from daemon.trust.contexts import client_context, server_context
 from daemon.trust.folder import Trust, TrustFolder
 from daemon.trust.records import Roster
@@ -84,9 +85,25 @@ class Member:
         """Write down who they are, for a start without the store."""
         known, trust = self.directors(), self.credentials.trust
         if known and known != trust.membership.directors:
-            membership = trust.membership.model_copy(update={"directors": known})
-            self.credentials.folder.replace_membership(membership)
-            self.credentials.reload()
+            self._write_down({"directors": known})
+
+    async def follow_members(self) -> None:
+        """Reach the zone's own etcd through all its members, after a restart too.
+
+        Raises StoreError.
+        """
+        if not relies_on_zone(self.credentials.trust.membership.store):
+            return  # the URL is the operator's
+        nearest = endpoint(self.vtep, ETCD_PORT)
+        found = sorted(await self.store.follow_members(), key=lambda one: (one != nearest, one))
+        url = f"etcd://{','.join(found)}"
+        if url != self.credentials.trust.membership.store:
+            self._write_down({"store": url})
+
+    def _write_down(self, update: dict[str, object]) -> None:
+        membership = self.credentials.trust.membership.model_copy(update=update)
+        self.credentials.folder.replace_membership(membership)
+        self.credentials.reload()
 
 
 def directors_of(nodes: Mapping[str, Node]) -> dict[str, Address]:

@@ -120,28 +120,33 @@ class TrustFolder:
         self.prepare(trust)
         self.complete(trust.zone_id)
 
-    def prepare(self, trust: Trust) -> None:
-        """All of it, beside its place. Raises TrustError if that is taken."""
+    def check_absent(self) -> None:
+        """Raises TrustError when this machine is in a zone."""
         if self.path.exists():
             raise TrustError(
                 f"this machine is in a zone already: {self.path} exists",
                 "plumctl zone show says in which; remove the folder to leave it",
             )
-        draft = self._draft()
+
+    def prepare(self, trust: Trust) -> None:
+        """All of it, beside its place. Raises TrustError if that is taken."""
+        self.check_absent()
+        draft = self.draft()
         shutil.rmtree(draft.path, ignore_errors=True)
         draft.path.mkdir(mode=DIRECTORY_MODE, parents=True)
         draft.fill(trust)
 
     def complete(self, zone_id: str) -> Trust | None:
         """Put what was prepared for this zone into its place; None: nothing was."""
-        draft = self._draft()
+        draft = self.draft()
         if not draft.exists() or (trust := draft.read()).zone_id != zone_id:
             return None
         os.rename(draft.path, self.path)
         _sync(self.path.parent)
         return trust
 
-    def _draft(self) -> TrustFolder:
+    def draft(self) -> TrustFolder:
+        """Where `prepare` puts it."""
         return TrustFolder(self.path.with_name(self.path.name + ".new"))
 
     def fill(self, trust: Trust) -> None:

@@ -36,17 +36,16 @@ async def found(
     *,
     actor: str,
     now: float,
+    prepared: Trust | None = None,
 ) -> Trust:
     """Write the zone into a store that holds none, and the trust folder.
+
+    `prepared`: what `prepare` made before, for a store that trusts the zone's authority.
 
     The folder is prepared before, and gets its name after: a crash in between is completed
     by the next call. Raises TrustError and ZoneError; then nothing was changed.
     """
-    if folder.exists():
-        raise TrustError(
-            f"this machine is in a zone already: {folder.path} exists",
-            "plumctl zone show says in which; remove the folder to leave it",
-        )
+    folder.check_absent()
     there = await read_identity(store)
     if there is not None:
         completed = folder.complete(there.id)
@@ -56,13 +55,12 @@ async def found(
             f"the store is of zone {there.id} already",
             "join it: plumctl node token on a director, then plumctl node join here",
         )
-    trust = _new(url, node, vtep, now)
-    folder.prepare(trust)
+    trust = prepared or prepare(folder, url, node, vtep, now)
     identity = Identity(id=trust.zone_id, created=datetime.fromtimestamp(now, UTC).isoformat())
     authority = trust.authorities[-1]
     certificate = CertificateRecord.of(trust.certificate, authority, (fingerprint(authority),))
 
-    async def prepare(state: ZoneState) -> Work:
+    async def write(state: ZoneState) -> Work:
         existing = state.snapshot.nodes.get(node)
         spec = spec_document(existing) if existing else {}
         spec |= {"vtep": str(vtep), "roles": ["director", "edge"]}
@@ -88,16 +86,19 @@ async def found(
             ),
         )
 
-    await transact(store, prepare, actor=actor, verb=Verb.APPLY)
+    await transact(store, write, actor=actor, verb=Verb.APPLY)
     completed = folder.complete(trust.zone_id)
     assert completed is not None  # prepared above
     return completed
 
 
-def _new(url: str, node: str, vtep: Address, now: float) -> Trust:
+def prepare(folder: TrustFolder, url: str, node: str, vtep: Address, now: float) -> Trust:
+    """An authority, and the first certificate it signs, in a folder that is not in use yet."""
     zone_id = str(uuid.uuid4())
     authority = Authority.create(zone_id, now)
     key = new_key()
-    certificate = authority.issue(key.public_key(), zone_id, node, now)
+    certificate = authority.issue(key.public_key(), zone_id, node, vtep, now)
     membership = Membership(id=zone_id, node=node, vtep=vtep, store=url, directors={node: vtep})
-    return Trust(membership, (authority.certificate,), certificate, key, authority)
+    trust = Trust(membership, (authority.certificate,), certificate, key, authority)
+    folder.prepare(trust)
+    return trust

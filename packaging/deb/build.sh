@@ -39,7 +39,9 @@ install -d "$root/usr/bin" "$root/usr/sbin" "$doc"
 sed s/@PACKAGE@/plumctl/ packaging/deb/launcher >"$root/usr/bin/plumctl"
 sed s/@PACKAGE@/daemon/ packaging/deb/launcher >"$root/usr/sbin/plumd"
 chmod 755 "$root/usr/bin/plumctl" "$root/usr/sbin/plumd"
-install -Dm 644 packaging/plumd.service "$root/lib/systemd/system/plumd.service"
+for unit in plumd plum-etcd; do
+	install -Dm 644 "packaging/$unit.service" "$root/lib/systemd/system/$unit.service"
+done
 install -Dm 644 packaging/deb/plumd.default "$root/etc/default/plumd"
 install -Dm 644 completions/plumctl.bash "$root/usr/share/bash-completion/completions/plumctl"
 install -Dm 644 completions/plumctl.zsh "$root/usr/share/zsh/vendor-completions/_plumctl"
@@ -65,6 +67,7 @@ cat >"$root/DEBIAN/control" <<-END
 	Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f 1)
 	Depends: python3 (>= $series), python3 (<< $next), libbpf1, adduser, libc6, libgcc-s1, tzdata
 	Recommends: iproute2
+	Suggests: etcd-server
 	Section: net
 	Priority: optional
 	Description: tenant networks in the kernel of every node

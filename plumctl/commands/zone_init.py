@@ -16,7 +16,9 @@ app = options.new_app()
 @app.command(
     epilog=options.examples(
         "plumctl zone init --vtep 192.0.2.1",
-        "plumctl zone init --vtep 192.0.2.1 --store etcd://192.0.2.1:2379,192.0.2.2:2379",
+        "plumctl zone init --vtep 192.0.2.1 --etcd",
+        "plumctl zone init --vtep 192.0.2.1 --store \\",
+        "    'etcd://192.0.2.8:2379,192.0.2.9:2379?ca=ca.pem&cert=node.pem&key=node.key'",
     )
 )
 def init(
@@ -28,6 +30,10 @@ def init(
         str | None,
         typer.Option("--store", metavar="URL", help="Of etcd (default: a file on this machine)."),
     ] = None,
+    etcd: Annotated[
+        bool,
+        typer.Option("--etcd", help="Run an etcd for it here, by systemd (plumctl etcd add)."),
+    ] = False,
     underlay_mtu: enrolling.Mtu = None,
     state_dir: enrolling.StateDir = enrolling.DEFAULT_STATE_DIR,
     format: options.Format = "table",
@@ -36,12 +42,16 @@ def init(
 
     A store that plumd used on this machine alone becomes the zone's, with all its objects.
     """
+    if etcd and store:
+        message = "--etcd runs one here, --store names one that runs"
+        raise PlumError(message, "give one of both", ExitCode.USAGE)
     answer = enrolling.enroll(
         "init",
         {
             "vtep": address(vtep),
             "node": node or enrolling.host_name(),
-            "store": store or f"sqlite://{state_dir}/store.db",
+            "store": None if etcd else store or f"sqlite://{state_dir}/store.db",
+            "etcd": etcd,
             "underlay-mtu": underlay_mtu,
             "state-dir": state_dir,
         },

@@ -57,7 +57,9 @@ def let_expire(arena: Arena, node: str, life_s: float) -> None:
     trust = folder(arena, node).read()
     assert trust.authority is not None  # all are directors
     key, now = new_key(), time.time()
-    made = trust.authority.issue(key.public_key(), trust.zone_id, node, now, life_s)
+    made = trust.authority.issue(
+        key.public_key(), trust.zone_id, node, trust.membership.vtep, now, life_s
+    )
     trusts = tuple(map(fingerprint, trust.authorities))
     # As in a renewal the one before is good too: either may be what the node has in the end.
     record = CertificateRecord.of(

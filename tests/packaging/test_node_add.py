@@ -1,6 +1,6 @@
 """`plumctl node add` between two machines that boot: `make test-deb`.
 
-n1 makes a zone on an etcd of its own. n2 is a Debian with sshd and a source for apt, and no
+n1 makes a zone on an etcd that systemd runs there. n2 is a Debian with sshd and a source for apt, and no
 Python: SSH from n1 makes it a node, traffic runs between both, and it leaves again.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.access.authority import Authority
 from tests.guest.debian import base_disk
 from tests.guest.machine import Cable, Result
 from tests.packaging.booted import BASE_MIB, PACKAGES, booted
@@ -31,21 +30,6 @@ pytestmark = [
 DIRECTOR = (*PACKAGES, "etcd-server")
 BARE = ("systemd", "systemd-sysv", "dbus", "iproute2", "openssh-server")
 N1, N2 = "192.0.2.1", "192.0.2.2"
-STORE = f"etcd://{N1}:2379?ca=/etc/plum/etcd-ca.pem&cert=/etc/plum/etcd.pem&key=/etc/plum/etcd.key"
-#: No `localhost` in it: a bare Debian has no /etc/hosts.
-ETCD = f"""
-ETCD_NAME=n1
-ETCD_LISTEN_PEER_URLS=http://127.0.0.1:2380
-ETCD_INITIAL_ADVERTISE_PEER_URLS=http://127.0.0.1:2380
-ETCD_INITIAL_CLUSTER=n1=http://127.0.0.1:2380
-ETCD_LISTEN_CLIENT_URLS=https://{N1}:2379
-ETCD_ADVERTISE_CLIENT_URLS=https://{N1}:2379
-ETCD_CERT_FILE=/etc/plum/etcd.pem
-ETCD_KEY_FILE=/etc/plum/etcd.key
-ETCD_TRUSTED_CA_FILE=/etc/plum/etcd-ca.pem
-ETCD_CLIENT_CERT_AUTH=true
-ETCD_MAX_TXN_OPS=20000
-"""
 ZONE = """
 kind: tenant
 name: acme
@@ -72,6 +56,7 @@ ADD = f"plumctl node add {N2} --name n2 --vtep {N2} --role edge --key /opt/id --
 WITH_PACKAGE = f"{ADD} --package $(ls /opt/*.deb)"
 SSH = f"ssh -i /opt/id -o BatchMode=yes root@{N2}"
 LIFE = "plumctl get node n2 -o jsonpath=.liveness.state"
+ETCD_PID = "$(systemctl show -p MainPID --value plum-etcd)"
 INSIDE = "ip netns exec $(ip netns list | grep -o '[^ ]*web-1' | head -n 1)"
 
 
@@ -92,22 +77,20 @@ def unless_failed(steps: list[str]) -> list[str]:
     return [f"[ ! -e {mark} ] || exit 0; ({step}) || {{ touch {mark}; false; }}" for step in steps]
 
 
-def own(host: str) -> list[str]:
-    """The machine's address, and its certificate for etcd."""
-    return [
-        f"ip address add {host}/24 dev eth0 && ip link set eth0 up",
-        "mkdir -p /etc/plum && cp /opt/etcd/* /etc/plum/",
-    ]
-
-
 BE_DIRECTOR = [
-    *own(N1),
-    "dpkg --force-confold -i /opt/*.deb",
-    "chown etcd /etc/plum/etcd.key && cp /opt/etcd.conf /etc/default/etcd"
-    " && { systemctl restart etcd || { journalctl -u etcd --no-pager -n 20; false; } }",
-    f"plumctl zone init --node n1 --vtep {N1} --store '{STORE}'",
+    f"ip address add {N1}/24 dev eth0 && ip link set eth0 up",
+    "dpkg --force-confold -i /opt/*.deb && ! systemctl is-enabled plum-etcd",
+    f"plumctl zone init --node n1 --vtep {N1} --etcd"
+    " || { journalctl -u plum-etcd --no-pager -n 20; false; }",
+    "systemctl is-enabled plum-etcd",
     "systemctl enable --now plumd",
     until("plumctl zone show"),
+    # It is supervised, and keeps what was written.
+    f"before={ETCD_PID}; kill -9 $before; for i in $(seq 60); do [ {ETCD_PID} != $before ]"
+    f" && [ {ETCD_PID} != 0 ] && break; sleep 0.5; done; [ {ETCD_PID} != $before ]",
+    until("plumctl etcd list | grep leads"),
+    until("plumctl zone show"),
+    "! journalctl -u plum-etcd --no-pager -p err | grep -i -E 'denied|not permitted'",
     until(f"timeout 2 bash -c '</dev/tcp/{N2}/22'"),
 ]
 ADD_N2 = [
@@ -115,14 +98,11 @@ ADD_N2 = [
     refused(f"{WITH_PACKAGE} --host-key SHA256:AAAA", 5, "shows host key SHA256:"),
     "! plumctl get node n2",  # who is refused leaves nothing
     f"install -d -m 700 /root/.ssh && echo {N2} $(cat /opt/host_key.pub) >/root/.ssh/known_hosts",
-    refused(WITH_PACKAGE, 1, "needs /etc/plum/etcd-ca.pem"),
-    f"{SSH} 'mkdir -p /etc/plum && cp /opt/etcd/* /etc/plum/'",
-    # It goes on where it was: the package is there.
-    f"{ADD} >/run/said 2>&1; status=$?; cat /run/said; [ $status = 0 ]"
-    " && grep -E 'install +kept' /run/said && grep -E 'join +done' /run/said",
+    f"{WITH_PACKAGE} >/run/said 2>&1; status=$?; cat /run/said; [ $status = 0 ]"
+    " && grep -E 'install +done' /run/said && grep -E 'join +done' /run/said",
     until(f"[ $({LIFE}) = alive ]"),
     "plumctl get node",
-    f"{ADD} | grep -E 'join +kept'",
+    f"{ADD} | grep -E 'join +kept'",  # again: all of it is there
 ]
 USE_IT = [
     "plumctl apply -f /opt/zone.yaml --wait --timeout 180",
@@ -160,21 +140,6 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def identity(folder: Path, authority: Authority, host: str) -> Path:
-    """A folder `etcd` with a certificate for the host."""
-    certificate, key = authority.issue(host)
-    made = folder / host / "etcd"
-    made.mkdir(parents=True)
-    for source, name in (
-        (authority.file, "etcd-ca.pem"),
-        (certificate, "etcd.pem"),
-        (key, "etcd.key"),
-    ):
-        (made / name).write_bytes(source.read_bytes())
-        (made / name).chmod(0o600 if source is key else 0o644)
-    return made
-
-
 def key_pair(path: Path) -> list[Path]:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
     subprocess.run(command, check=True)
@@ -194,19 +159,17 @@ def failures(results: tuple[Result, ...]) -> str:
 
 
 def test_a_bare_machine_becomes_a_node_over_ssh_and_leaves_again(folder: Path) -> None:
-    authority = Authority(folder, "etcd-ca")
     login, host_key = key_pair(folder / "id"), key_pair(folder / "host_key")
     make_mirror(base_disk(BARE, BASE_MIB), Path(PACKAGE), folder / "mirror")
     (folder / "zone.yaml").write_text(ZONE)
-    (folder / "etcd.conf").write_text(ETCD)
-    for_n1 = [Path(PACKAGE), *login, host_key[1], folder / "zone.yaml", folder / "etcd.conf"]
+    for_n1 = [Path(PACKAGE), *login, host_key[1], folder / "zone.yaml"]
     for_n2 = [login[1], host_key[0], folder / "mirror"]
     steps = [*unless_failed([*BE_DIRECTOR, *ADD_N2, *USE_IT, *LEAVE]), LAST]
     wire = folder / "wire"
     one, two = Cable(wire, "02:00:00:00:02:01", True), Cable(wire, "02:00:00:00:02:02", False)
-    with booted(steps, [*for_n1, identity(folder, authority, N1)], DIRECTOR, [one]) as director:
+    with booted(steps, for_n1, DIRECTOR, [one]) as director:
         laid_out(wire)
-        with booted(BE_BARE, [*for_n2, identity(folder, authority, N2)], BARE, [two]) as bare:
+        with booted(BE_BARE, for_n2, BARE, [two]) as bare:
             report = director.wait(steps, 2100)
             assert not failures(report.results), failures(report.results) + bare.console()
             left = bare.wait(BE_BARE, 120)

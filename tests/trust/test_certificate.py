@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from daemon.trust.folder import Membership, Trust, TrustFolder
 
 ZONE = str(uuid.uuid4())
 NOW = time.time()
+VTEP = ip_address("192.0.2.1")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def authority() -> Authority:
 
 def trust(authority: Authority, node: str = "n1", zone: str = ZONE) -> Trust:
     key = new_key()
-    certificate = authority.issue(key.public_key(), zone, node, NOW)
+    certificate = authority.issue(key.public_key(), zone, node, VTEP, NOW)
     membership = Membership.model_validate(
         {"id": zone, "node": node, "vtep": "192.0.2.1", "store": "sqlite:///x", "directors": {}}
     )
@@ -63,16 +65,16 @@ def test_certificate_of_another_zone_by_the_same_authority_is_refused(authority:
 
 def test_node_certificate_signs_nobody(authority: Authority) -> None:
     own = trust(authority)
-    child = Authority(own.key, own.certificate).issue(new_key().public_key(), ZONE, "n2", NOW)
+    child = Authority(own.key, own.certificate).issue(new_key().public_key(), ZONE, "n2", VTEP, NOW)
     assert "not signed" in refusal(child, [authority.certificate], ZONE, NOW)
 
 
 def test_certificate_never_outlives_its_authority() -> None:
     short = Authority.create(ZONE, NOW, life_s=DAY_S)
-    issued = short.issue(new_key().public_key(), ZONE, "n1", NOW)
+    issued = short.issue(new_key().public_key(), ZONE, "n1", VTEP, NOW)
     assert issued.not_valid_after_utc <= short.certificate.not_valid_after_utc
     with pytest.raises(TrustError, match="expired"):
-        short.issue(new_key().public_key(), ZONE, "n1", NOW + 2 * DAY_S)
+        short.issue(new_key().public_key(), ZONE, "n1", VTEP, NOW + 2 * DAY_S)
 
 
 def test_request_that_was_tampered_with_is_refused() -> None:

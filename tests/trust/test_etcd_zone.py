@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -227,7 +228,9 @@ def test_an_edge_whose_certificate_ran_out_is_told_so_and_forwards(zone: World) 
         trust, authority = zone.folder("n3").read(), zone.folder("n1").read().authority
         assert authority is not None
         key, now = new_key(), time.time()
-        short = authority.issue(key.public_key(), zone.zone_id, "n3", now, life_s=1)
+        short = authority.issue(
+            key.public_key(), zone.zone_id, "n3", ip_address(zone.address("n3")), now, life_s=1
+        )
         zone.folder("n3").replace_certificate(key, short, trust.authorities[-1])
         until(lambda: time.time() > short.not_valid_after_utc.timestamp())
         process.start_plumd(zone.layout, "n3", zone.store)

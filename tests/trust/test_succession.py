@@ -219,7 +219,9 @@ async def test_who_has_the_store_but_no_key_brings_in_no_authority(director: Dir
     assert trust.authority is not None
     foreign = Authority.create(director.member.zone_id, NOW)
     # A node's key has a certificate of the zone's authority too: it makes no authority of it.
-    issued = trust.authority.issue(foreign.key.public_key(), director.member.zone_id, "n1", NOW)
+    issued = trust.authority.issue(
+        foreign.key.public_key(), director.member.zone_id, "n1", director.member.vtep, NOW
+    )
     for link in ("", pem_of(foreign.certificate).decode(), pem_of(issued).decode()):
         record = Succession(
             phase=Phase.SPREAD,

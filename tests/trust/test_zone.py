@@ -49,7 +49,7 @@ def forged(world: World, path: Path, authority: Authority, now: float, node: str
     """A folder with another certificate in it; it still trusts the zone's directors."""
     real = world.folder("n3").read()
     key = new_key()
-    certificate = authority.issue(key.public_key(), real.zone_id, node, now)
+    certificate = authority.issue(key.public_key(), real.zone_id, node, real.membership.vtep, now)
     membership = real.membership.model_copy(update={"node": node})
     trust = Trust(membership, real.authorities, certificate, key, None)
     TrustFolder(path).write(trust)
