@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from daemon.trust.errors import TrustError
 from daemon.trust.folder import Trust, TrustFolder
 from daemon.zone.errors import CONFLICT, NOT_FOUND, ZoneError
 
-CAUGHT_UP_S = 60.0
+PATIENCE_S = 60.0
 RETRY_S = 0.5
 
 
@@ -91,21 +91,22 @@ class Zone:
         node, peers = self._trust.node, peer_url(self._trust.membership.vtep)
         self._local.check_program()
         async with self._client(self._endpoints) as client:
-            known = await members(client)
-            own = next((member for member in known if peers in member.peers), None)
+            own = _of(peers, await members(client))
             if own is not None and own.serves:
                 message = f"{node} runs a member of the zone's etcd already"
                 raise ZoneError(message, "plumctl etcd list", code=CONFLICT)
             if own is None:
                 self._local.forget()  # what is left here of an earlier one
-                own = await add_learner(client, [peers])
-                known.append(own)
+                await _insisting(lambda: _let_in(client, peers))
+            known = await members(client)
+            own = _of(peers, known)
+            assert own is not None  # let in above
             cluster = {member.name or node: member.peers[0] for member in known}
             self._local.prepare(
                 node, self._trust.membership.vtep, self._folder.path, cluster, new=False
             )
             self._local.start()
-            await _give_vote(client, own)
+            await _insisting(lambda: promote(client, own.id))
 
     async def remove(self, node: str) -> None:
         """It may be dead; the others decide."""
@@ -119,7 +120,7 @@ class Zone:
             if len(known) == 1:
                 message = f"{node} runs the only member: with it the zone would go"
                 raise ZoneError(message, "plumctl etcd add on another node first", code=CONFLICT)
-            await remove(client, gone.id)
+            await _insisting(lambda: _take_out(client, gone))
         self._endpoints = [member.endpoint for member in known if member.serves and member != gone]
         if node == self._trust.node and self._local.exists():
             self._local.retire()
@@ -155,16 +156,31 @@ class Zone:
             await client.close()
 
 
-async def _give_vote(client: EtcdClient, learner: ClusterMember) -> None:
-    """As soon as it has caught up. Raises ZoneError."""
-    deadline = time.monotonic() + CAUGHT_UP_S
+def _of(peers: str, known: Sequence[ClusterMember]) -> ClusterMember | None:
+    return next((member for member in known if peers in member.peers), None)
+
+
+async def _let_in(client: EtcdClient, peers: str) -> None:
+    if _of(peers, await members(client)) is None:
+        await add_learner(client, [peers])
+
+
+async def _take_out(client: EtcdClient, gone: ClusterMember) -> None:
+    if gone.id in {member.id for member in await members(client)}:
+        await remove(client, gone.id)
+
+
+async def _insisting(call: Callable[[], Awaitable[None]]) -> None:
+    """Until etcd does it: a member must have its data before it votes, and all must have been
+    connected for seconds before another one comes. Raises ZoneError."""
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return await promote(client, learner.id)
+            return await call()
         except StoreError as error:
             if time.monotonic() > deadline:
-                message = f"it has no vote yet: {error}"
-                hint = "run the same command again; plumctl etcd remove takes it out"
+                hint = "run the same command again; plumctl etcd list shows who answers"
+                message = f"no further in {PATIENCE_S:g} s: {error}"
                 raise ZoneError(message, hint, code=CONFLICT) from error
         await asyncio.sleep(RETRY_S)
 

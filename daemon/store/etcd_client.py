@@ -45,7 +45,10 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 #: Errors of etcd before anything was carried out: the next member may do better.
-_NOT_DONE = ("no leader", "not capable", "too many requests", "server stopped")
+_NOT_DONE = (
+    *("no leader", "not capable", "too many requests", "server stopped"),
+    "unhealthy cluster",  # of a change of members
+)
 _TOO_LARGE = "the change is too large for it: split it, or raise --max-request-bytes"
 _MEANING = {
     "mvcc: database space exceeded": (
