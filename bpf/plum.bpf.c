@@ -24,6 +24,7 @@
 #include "lib/fragment.h"
 #include "lib/gc.h"
 #include "lib/icmp_error.h"
+#include "lib/limit.h"
 #include "lib/nat.h"
 #include "lib/outside.h"
 #include "lib/policy.h"
@@ -260,6 +261,8 @@ int plum_send(struct __sk_buff *skb)
 	if (!p || !cfg)
 		return TC_ACT_SHOT;
 	if (p->family)
+		rc = stage_limit(p, skb->len);
+	if (p->family && !rc)
 		rc = stage_flow_install(p, skb->len);
 	if (!rc)
 		rc = send_out(skb, p, cfg);

@@ -44,6 +44,7 @@ class EpFlag(IntFlag):
     EGRESS_ALLOW = 4
     DHCP4 = 8
     DHCP6 = 16
+    LIMIT = 32
 
 
 class BridgeFlag(IntFlag):
@@ -120,6 +121,14 @@ class FlowFlag(IntFlag):
     UPLINK = 128
 
 
+class Qos(IntEnum):
+    """`enum qos`."""
+
+    DSCP = 63
+    MARK = 64
+    LIMIT = 128
+
+
 class PuntKind(IntEnum):
     """`enum punt_kind`."""
 
@@ -184,6 +193,7 @@ class Drop(IntEnum):
     NAT_PROTOCOL = 49
     NAT_GONE = 50
     POLICY_ROUTER = 51
+    LIMIT = 52
 
 
 class Stage(IntEnum):
@@ -207,10 +217,11 @@ class Stage(IntEnum):
     EGRESS_POLICY = 15
     ROUTER_POLICY = 16
     INGRESS_POLICY = 17
-    FLOW_INSTALL = 18
-    FLOOD = 19
-    ENCAPSULATE = 20
-    DELIVER = 21
+    LIMIT = 18
+    FLOW_INSTALL = 19
+    FLOOD = 20
+    ENCAPSULATE = 21
+    DELIVER = 22
 
 
 DROP_TEXT: dict[Drop, str] = {
@@ -265,6 +276,7 @@ DROP_TEXT: dict[Drop, str] = {
     Drop.NAT_PROTOCOL: "source NAT knows no ports of this protocol",
     Drop.NAT_GONE: "connection's public address was taken away",
     Drop.POLICY_ROUTER: "refused by a rule of a router's interface",
+    Drop.LIMIT: "endpoint's rate is used up",
 }
 
 _INDEX = struct.Struct("<I")
@@ -397,6 +409,43 @@ class Source(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls._make(_SOURCE.unpack(data))
+
+
+_LIMIT = struct.Struct("<QQQQB7x")
+
+
+class Limit(NamedTuple):
+    """`struct limit`, 40 bytes."""
+
+    out_ns_per_mib: int
+    out_burst_ns: int
+    in_ns_per_mib: int
+    in_burst_ns: int
+    mark: int
+
+    def pack(self) -> bytes:
+        return _LIMIT.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_LIMIT.unpack(data))
+
+
+_METER = struct.Struct("<QQ")
+
+
+class Meter(NamedTuple):
+    """`struct meter`, 16 bytes."""
+
+    out_until: int
+    in_until: int
+
+    def pack(self) -> bytes:
+        return _METER.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls._make(_METER.unpack(data))
 
 
 _BRIDGE_KEY = struct.Struct("<I")
@@ -1501,7 +1550,7 @@ class Flow6Key(NamedTuple):
         )
 
 
-_FLOW = struct.Struct("<QQQQQQIIIIIIIIII6s6s6s6sHBBB1x2s16sI4x")
+_FLOW = struct.Struct("<QQQQQQIIIIIIIIII6s6s6s6sHBBBB2s16sI4x")
 
 
 class Flow(NamedTuple):
@@ -1531,6 +1580,7 @@ class Flow(NamedTuple):
     state: int
     flags: int
     hops: int
+    qos: int
     new_port: int
     new_addr: Octets
     new_sum: int
@@ -1561,6 +1611,7 @@ class Flow(NamedTuple):
             self.state,
             self.flags,
             self.hops,
+            self.qos,
             self.new_port.to_bytes(2, "big"),
             self.new_addr,
             self.new_sum,
@@ -1594,9 +1645,10 @@ class Flow(NamedTuple):
             raw[21],
             raw[22],
             raw[23],
-            int.from_bytes(raw[24]),
-            raw[25],
+            raw[24],
+            int.from_bytes(raw[25]),
             raw[26],
+            raw[27],
         )
 
 
@@ -1858,6 +1910,8 @@ MAPS: dict[str, tuple[type[Row], type[Row]]] = {
     "plum_config": (Index, Config),
     "plum_ep": (EpKey, Ep),
     "plum_epoch": (Index, Epoch),
+    "plum_limit": (Index, Limit),
+    "plum_meter": (Index, Meter),
     "plum_source": (SourceKey, Source),
     "plum_bridge": (BridgeKey, Bridge),
     "plum_mac": (MacKey, Port),

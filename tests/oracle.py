@@ -39,6 +39,7 @@ class Fate(NamedTuple):
     ttl: int = 0
     copies: tuple[tuple[str, str, str | None], ...] = ()  # endpoint, what, ingress rule
     routers: tuple[str, ...] = ()  # rules of interfaces that matched
+    dscp: int = 0
 
 
 #: Interfaces a packet passes: router, bridge, and which of the rules there.
@@ -554,7 +555,8 @@ class Oracle:
         what, ingress = self.arrival(arriving or packet, target)
         if what != "delivered":
             return Fate(what, egress=egress, ingress=ingress)
-        return Fate(what, self.path(target), egress, ingress, *macs, ttl)
+        mark = source.spec.qos.dscp or 0
+        return Fate(what, self.path(target), egress, ingress, *macs, ttl, dscp=mark)
 
     def arrival(self, packet: Packet, target: Endpoint) -> tuple[str, str]:
         allowed, rule = self.decide(target, "ingress", packet.src, packet, target.spec.node)

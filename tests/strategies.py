@@ -57,6 +57,15 @@ class Zone:
     missing: frozenset[str]
 
 
+#: Far from any rate that a test reaches: what is random here is who is asked.
+QOS: tuple[dict[str, object], ...] = (
+    *({}, {}, {}),
+    {"dscp": "ef"},
+    {"egress": {"rate_kbit": 10_000_000}, "dscp": 10},
+    {"ingress": {"rate_kbit": 10_000_000}},
+)
+
+
 class _Maker:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -281,6 +290,7 @@ class _Maker:
                 "node": node,
                 "labels": self.random.choice(LABELS),
                 "allowed_pairs": pairs,
+                "qos": self.random.choice(QOS),
             }
         )
         return Endpoint(

@@ -53,6 +53,7 @@ enum ep_flag {
 	EP_EGRESS_ALLOW = 4,  /* verdict where no egress rule decides */
 	EP_DHCP4 = 8,	      /* the DHCPv4 responder serves it */
 	EP_DHCP6 = 16,	      /* RA and DHCPv6 responders serve it */
+	EP_LIMIT = 32,	      /* plum_limit has a row for it */
 };
 
 struct ep_key {
@@ -97,6 +98,26 @@ struct source {
 	__u32 reserved;
 };
 PLUM_SIZE(source, 4);
+
+/* ---- plum_limit: by slot; the rates of an endpoint, and its mark -------- */
+
+struct limit {
+	__u64 out_ns_per_mib; /* of what it sends; 0: no limit */
+	__u64 out_burst_ns;
+	__u64 in_ns_per_mib; /* of what it is sent; 0: no limit */
+	__u64 in_burst_ns;
+	__u8 mark; /* of what it sends: QOS_MARK and a code point, or 0 */
+	__u8 pad[7];
+};
+PLUM_SIZE(limit, 40);
+
+/* ---- plum_meter: by slot; when what passed would be through at the rate -- */
+
+struct meter {
+	__u64 out_until; /* ns of CLOCK_MONOTONIC */
+	__u64 in_until;
+};
+PLUM_SIZE(meter, 16);
 
 /* ---- plum_bridge: by VNI ------------------------------------------------ */
 
@@ -623,6 +644,12 @@ enum flow_flag {
 	FLOW_UPLINK = 128, /* to or from an external network */
 };
 
+enum qos {
+	QOS_DSCP = 63,	 /* code point to mark with */
+	QOS_MARK = 64,	 /* do so */
+	QOS_LIMIT = 128, /* an end that is here has a rate: plum_limit */
+};
+
 struct flow {
 	__u64 epoch;   /* of slot, when decided */
 	__u64 seen;    /* of the last packet, ns of CLOCK_MONOTONIC */
@@ -644,11 +671,11 @@ struct flow {
 	__u8 in_smac[6];
 	__u8 out_dmac[6]; /* what it carries when it leaves */
 	__u8 out_smac[6];
-	__u16 entropy; /* outer UDP source port, host order */
-	__u8 state;    /* enum flow_state */
-	__u8 flags;    /* enum flow_flag */
-	__u8 hops;     /* TTL to take off */
-	__u8 pad;
+	__u16 entropy;	 /* outer UDP source port, host order */
+	__u8 state;	 /* enum flow_state */
+	__u8 flags;	 /* enum flow_flag */
+	__u8 hops;	 /* TTL to take off */
+	__u8 qos;	 /* enum qos */
 	__be16 new_port; /* what FLOW_NEW_DST or FLOW_NEW_SRC puts there */
 	__be32 new_addr[4];
 	__u32 new_sum; /* what it adds to checksums over the address */

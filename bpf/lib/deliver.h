@@ -6,6 +6,7 @@
 #include <linux/tcp.h>
 
 #include "encap.h"
+#include "limit.h"
 #include "quote.h"
 
 static __always_inline void count_sent(__u32 slot, __u32 bytes)
@@ -199,6 +200,8 @@ static __always_inline int send_out(struct __sk_buff *skb, struct pkt *p, const 
 	if (rc)
 		return rc;
 	rc = translate_slow(skb, p);
+	if (!rc)
+		rc = mark(skb, p->family, p->qos);
 	if (rc)
 		return rc;
 	if (p->out_ifindex) {
@@ -214,6 +217,7 @@ static __always_inline int send_out(struct __sk_buff *skb, struct pkt *p, const 
 	} else {
 		p->stage = STAGE_ENCAPSULATE;
 		t.entropy = (__u16)(49152 + (p->hash & 0x3fff));
+		t.tos = outer_tos(p->qos);
 		__builtin_memcpy(t.dmac, p->out_dmac, 6);
 		__builtin_memcpy(t.smac, p->out_smac, 6);
 		rc = encapsulate(skb, cfg, &t, p->now);

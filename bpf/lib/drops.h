@@ -58,7 +58,8 @@
 	X(NAT_EXHAUSTED, "no public port left for the endpoint's node")                            \
 	X(NAT_PROTOCOL, "source NAT knows no ports of this protocol")                              \
 	X(NAT_GONE, "connection's public address was taken away")                                  \
-	X(POLICY_ROUTER, "refused by a rule of a router's interface")
+	X(POLICY_ROUTER, "refused by a rule of a router's interface")                              \
+	X(LIMIT, "endpoint's rate is used up")
 
 enum plum_drop {
 	DROP_NONE,

@@ -41,6 +41,7 @@ struct tunnel {
 	__u32 vni;
 	__u16 entropy; /* outer source port, host order */
 	__be16 ethertype;
+	__u8 tos;   /* of the outer header */
 	bool again; /* the frame came out of a tunnel */
 	__u8 dmac[6] __attribute__((aligned(2)));
 	__u8 smac[6] __attribute__((aligned(2)));
@@ -82,7 +83,7 @@ static __always_inline int write_outer4(struct __sk_buff *skb, const struct tunn
 	o->eth.h_proto = bpf_htons(ETH_P_IP);
 	ip->version = 4;
 	ip->ihl = 5;
-	ip->tos = 0;
+	ip->tos = t->tos;
 	ip->tot_len = bpf_htons((__u16)(skb->len - ETH_HLEN));
 	ip->id = 0;
 	ip->frag_off = bpf_htons(0x4000);
@@ -108,7 +109,7 @@ static __always_inline int write_outer6(struct __sk_buff *skb, const struct tunn
 		return DROP(HELPER);
 	o->eth.h_proto = bpf_htons(ETH_P_IPV6);
 	ip = (void *)&o->ip;
-	*(__be32 *)ip = bpf_htonl(6u << 28);
+	*(__be32 *)ip = bpf_htonl(6u << 28 | (__u32)t->tos << 20);
 	ip->payload_len = bpf_htons((__u16)len);
 	ip->nexthdr = IPPROTO_UDP;
 	ip->hop_limit = OUTER_TTL;

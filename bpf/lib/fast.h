@@ -5,6 +5,7 @@
 #include "deliver.h"
 #include "finish.h"
 #include "flow.h"
+#include "limit.h"
 
 /* no tc action has these values */
 #define FAST_MISS   0x100
@@ -208,6 +209,21 @@ static __always_inline int fast_translate(struct __sk_buff *skb, const struct fa
 	return translate(skb, &t);
 }
 
+/* Rates and marks of both ends, as far as they are here. */
+static __always_inline int fast_limit(struct __sk_buff *skb, const struct fast *o, bool from_ep,
+				      __u32 bytes)
+{
+	const struct flow *f = o->flow;
+
+	if (f->qos & QOS_LIMIT) {
+		if (from_ep && !within_limit(f->slot, true, bytes))
+			return DROP(LIMIT);
+		if (f->out_ifindex && !within_limit(f->out_slot, false, bytes))
+			return DROP(LIMIT);
+	}
+	return from_ep ? mark(skb, o->ethertype == bpf_htons(ETH_P_IP) ? 4 : 6, f->qos) : NEXT;
+}
+
 static __always_inline int fast_answer(struct __sk_buff *skb, int rc, __u32 slot)
 {
 	if (rc == SENT)
@@ -224,6 +240,7 @@ static __always_inline int fast_to_node(struct __sk_buff *skb, const struct fast
 		.node = f->node,
 		.vni = f->vni,
 		.entropy = f->entropy,
+		.tos = outer_tos(f->qos),
 		.ethertype = o->ethertype,
 	};
 
@@ -272,9 +289,14 @@ static __always_inline int fast_from_ep(struct __sk_buff *skb)
 	now = now_ns();
 	if (!fast_applies(eth, &o, now))
 		return FAST_MISS;
-	fast_touch(&o, now, bytes);
 	slot = o.flow->slot;
 	out_slot = o.flow->out_slot;
+	if (o.flow->qos) {
+		rc = fast_limit(skb, &o, true, bytes);
+		if (rc)
+			return fast_answer(skb, rc, slot);
+	}
+	fast_touch(&o, now, bytes);
 	if (o.flow->flags & FLOW_ROUTED)
 		fast_rewrite(eth, &o);
 	if (o.flow->flags & (FLOW_NEW_DST | FLOW_NEW_SRC)) {
@@ -334,6 +356,11 @@ static __always_inline int fast_from_ul(struct __sk_buff *skb)
 	if (!o.flow->out_ifindex || !fast_applies(eth, &o, now))
 		return FAST_MISS;
 	slot = o.flow->out_slot;
+	if (o.flow->qos) {
+		rc = fast_limit(skb, &o, false, skb->len - head);
+		if (rc)
+			return fast_answer(skb, rc, slot);
+	}
 	fast_touch(&o, now, skb->len - head);
 	if (o.flow->flags & FLOW_ROUTED)
 		fast_rewrite(eth, &o);

@@ -134,8 +134,11 @@ static __always_inline int stage_flood(struct __sk_buff *skb, struct pkt *p,
 		if (rc)
 			return rc;
 	}
-	if (!p->from_underlay)
+	if (!p->from_underlay) {
+		if (p->in_flags & EP_LIMIT && !within_limit(p->in_slot, true, skb->len))
+			return DROP(LIMIT);
 		count_sent(p->in_slot, skb->len);
+	}
 	bpf_loop(PLUM_MAX_FLOOD, flood_step, &run, 0);
 	return CONSUMED;
 }

@@ -224,6 +224,7 @@ static __always_inline void fill_forwarding(struct flow *f, const struct pkt *p)
 	__builtin_memcpy(f->out_smac, p->out_smac, 6);
 	f->entropy = (__u16)(49152 + (p->hash & 0x3fff));
 	f->hops = p->hops;
+	f->qos = p->qos;
 	f->flags |= FLOW_RESOLVED;
 	if (p->routed)
 		f->flags |= FLOW_ROUTED;

@@ -25,6 +25,8 @@
 PLUM_MAP(BPF_MAP_TYPE_ARRAY, plum_config, __u32, struct config, 1, 0);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_ep, struct ep_key, struct ep, PLUM_MAX_SLOTS, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_ARRAY, plum_epoch, __u32, struct epoch, PLUM_MAX_SLOTS, 0);
+PLUM_MAP(BPF_MAP_TYPE_HASH, plum_limit, __u32, struct limit, PLUM_MAX_SLOTS, LAZY);
+PLUM_MAP(BPF_MAP_TYPE_ARRAY, plum_meter, __u32, struct meter, PLUM_MAX_SLOTS, 0);
 PLUM_MAP(BPF_MAP_TYPE_LPM_TRIE, plum_source, struct source_key, struct source, 1 << 17, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_bridge, struct bridge_key, struct bridge, 1 << 16, LAZY);
 PLUM_MAP(BPF_MAP_TYPE_HASH, plum_mac, struct mac_key, struct port, 1 << 18, LAZY);

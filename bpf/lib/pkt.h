@@ -85,6 +85,7 @@ struct pkt {
 	bool reopen; /* SYN on a closed connection: decide as if new */
 	__u8 state;
 	__u8 log; /* of the rule that decided: struct span */
+	__u8 qos; /* enum qos */
 
 	/* translation: what goes in the place of one end's address and port */
 	__u8 translate; /* 0, FLOW_NEW_DST or FLOW_NEW_SRC */

@@ -21,6 +21,7 @@
 	X(EGRESS_POLICY)                                                                           \
 	X(ROUTER_POLICY)                                                                           \
 	X(INGRESS_POLICY)                                                                          \
+	X(LIMIT)                                                                                   \
 	X(FLOW_INSTALL)                                                                            \
 	X(FLOOD)                                                                                   \
 	X(ENCAPSULATE)                                                                             \

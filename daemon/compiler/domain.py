@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 from daemon.abi import Ep, EpFlag, EpKey, Epoch, Host, HostKey, Index, MacKey, Peer, Row
 from daemon.compiler.balancing import Balancer, Down, balancer_rows, balancers
+from daemon.compiler.limits import limit_rows, limited
 from daemon.compiler.peers import Peers
 from daemon.compiler.policy import Policies
 from daemon.compiler.result import Device, Names, Packed, Rows, Table, pack
@@ -115,6 +116,7 @@ def compile_whole(given: DomainInput) -> CompiledDomain:
     # After every classification.
     policies = Policies(given.path, judges, peers.classes, domain.spec.default, given.asleep)
     rows["plum_rif"] = rif_rows(ifaces, {of: policies.gate(one) for of, one in faces.items()})
+    rows["plum_limit"] = limit_rows(local)
     rows["plum_ep"] = ep_rows(domain, local, policies, mtus)
     rows["plum_verdict"] = policies.verdicts
     rows["plum_span"] = policies.spans
@@ -203,6 +205,7 @@ def ep_rows(
             continue
         endpoint = seat.endpoint
         flags = base | (EpFlag.TAP.value if seat.tap else 0)
+        flags |= EpFlag.LIMIT.value if limited(endpoint.spec.qos) else 0
         if dhcp[endpoint.spec.bridge]:
             families = {address.version for address in endpoint.addresses}
             flags |= EpFlag.DHCP4.value if 4 in families else 0

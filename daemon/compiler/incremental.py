@@ -25,6 +25,7 @@ from daemon.compiler.domain import (
     slots,
     table_sum,
 )
+from daemon.compiler.limits import limit_rows
 from daemon.compiler.members import Changed
 from daemon.compiler.result import Device, Packed, Rows, Table, pack
 from daemon.compiler.seat import Seat, seats
@@ -179,6 +180,7 @@ def _finish(new: CompiledDomain, edit: _Edit) -> CompiledDomain:
     small: Rows = {
         "plum_flood": flood_rows(given.path, given.domain, local, remote),
         "plum_source": source_rows(local),
+        "plum_limit": limit_rows(local),
         "plum_ep": ep_rows(given.domain, local, new.policies, mtus),
     }
     for name, table in pack(small).items():

@@ -21,6 +21,8 @@ from daemon.abi import (
     HopKey,
     Host,
     HostKey,
+    Index,
+    Limit,
     MacKey,
     Maglev,
     MaglevKey,
@@ -29,6 +31,7 @@ from daemon.abi import (
     PolicyAction,
     PolicyProto,
     Port,
+    Qos,
     Rif,
     RifKey,
     Route,
@@ -70,6 +73,12 @@ class Lookup:
 
     def ep(self, ifindex: int) -> Ep | None:
         return cast(Ep | None, self._rows["plum_ep"].get(EpKey(ifindex)))
+
+    def mark(self, slot: int) -> int | None:
+        """The code point that what the endpoint sends is marked with."""
+        limit = cast(Limit | None, self._rows["plum_limit"].get(Index(slot)))
+        marked = limit is not None and limit.mark & Qos.MARK
+        return limit.mark & Qos.DSCP if limit and marked else None
 
     def bridge(self, vni: int) -> Bridge | None:
         return cast(Bridge | None, self._rows["plum_bridge"].get(BridgeKey(vni)))

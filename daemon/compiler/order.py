@@ -41,6 +41,7 @@ APPLY_ORDER: tuple[str, ...] = (
     "plum_mac",  # -> rif, bridge, node
     "plum_flood",  # -> bridge, node
     "plum_source",
+    "plum_limit",
     "plum_ep",  # -> verdict, bridge; opens the endpoint
     EPOCH,
 )

@@ -64,6 +64,8 @@ class Prediction:
     smac: str = ""
     dmac: str = ""
     ttl: int = 0
+    dscp: int | None = None
+    """What the sender's packets are marked with; None: as the workload wrote it."""
     steps: tuple[Step, ...] = ()
     copies: tuple[Prediction, ...] = ()
     """Of FLOODED: one for each member of the replication list."""

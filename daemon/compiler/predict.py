@@ -143,6 +143,7 @@ class _Walk:
             ep = rows.ep(ifindex)
             if ep is None:
                 raise _Dropped(Drop.NOT_PROGRAMMED)
+            self._now = replace(self._now, dscp=rows.mark(ep.slot))
             self._step(Stage.PARSE)
             if _malformed(self._packet):
                 raise _Dropped(Drop.MALFORMED)

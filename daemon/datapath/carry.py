@@ -37,6 +37,7 @@ STATE: Mapping[str, str] = {
     "plum_nat": "seen",
     "plum_nat_port": "seen",
     "plum_neigh": "seen",
+    "plum_meter": GROWS,
     "plum_quota": GROWS,
     "plum_ep_stat": GROWS,
     "plum_rule_stat": GROWS,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from daemon.model.base import Address, Labels, Mac, Model, Name, Network
+from daemon.model.qos import Qos
 
 
 class AttachKind(StrEnum):
@@ -48,3 +49,4 @@ class EndpointSpec(Model):
     attach: Attach = Attach()
     #: Connections it may hold at once on its node.
     flow_quota: int = Field(default=16384, ge=16, le=1_000_000)
+    qos: Qos = Qos()

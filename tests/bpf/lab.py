@@ -62,6 +62,7 @@ ETH_P_ALL = 3
 SLOTS = 64
 SIZES = {
     "plum_epoch": SLOTS,
+    "plum_meter": SLOTS,
     "plum_quota": SLOTS,
     "plum_ep_stat": SLOTS,
     "plum_punt_rate": SLOTS,
@@ -290,7 +291,7 @@ class Lab:
         """No flows, fragments, counts or charges; rows stay."""
         for name in FORGOTTEN:
             self.maps[name].delete_many(self.maps[name].dump())
-        for name in ("plum_quota", "plum_punt_rate", "plum_ep_stat"):
+        for name in ("plum_meter", "plum_quota", "plum_punt_rate", "plum_ep_stat"):
             self.maps[name].delete_many(Index(i).pack() for i in range(SLOTS))
 
     def refresh_paths(self, ago_s: float = 1.0, nodes: tuple[int, ...] = (2, 3)) -> None:

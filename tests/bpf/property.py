@@ -43,6 +43,7 @@ FIRST_DEVICE = 100  # where tests/strategies.py starts
 STRANGER, UNDERLAY, STREET = 90, 91, 92
 SIZES = {
     "plum_epoch": SLOTS,
+    "plum_meter": SLOTS,
     "plum_quota": SLOTS,
     "plum_ep_stat": SLOTS,
     "plum_punt_rate": SLOTS,
@@ -223,7 +224,9 @@ class World:
         (slot,) = seen.received
         packet = Ether(seen.frame)
         ttl = packet[IP].ttl if IP in packet else packet[IPv6].hlim
-        return Fate("delivered", self._path(node, slot), smac=packet.src, dmac=packet.dst, ttl=ttl)
+        field = packet[IP].tos if IP in packet else packet[IPv6].tc
+        path, macs = self._path(node, slot), (packet.src, packet.dst)
+        return Fate("delivered", path, None, None, *macs, ttl, dscp=field >> 2)
 
     def _flooded(self, node: int, seen: Seen) -> Fate:
         """Copies for members on this node; those of others are sent to the underlay."""

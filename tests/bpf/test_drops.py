@@ -42,6 +42,11 @@ def _denied(lab: Lab, direction: str) -> Outcome:
     return lab.send("a", udp("a", "b"))
 
 
+def _limit(lab: Lab) -> Outcome:
+    lab.program(t.zone(changed={"a": {"qos": {"egress": {"rate_kbit": 10, "burst_kbyte": 2}}}}))
+    return [lab.send("a", udp("a", "b", size=1300)) for _ in range(4)][-1]
+
+
 def _interface(lab: Lab) -> Outcome:
     shop = t.shop()
     one, *others = shop.spec.routers
@@ -187,6 +192,7 @@ CASES: dict[Drop, Callable[[Lab], Outcome]] = {
     Drop.POLICY_EGRESS: lambda lab: _denied(lab, "egress"),
     Drop.POLICY_INGRESS: lambda lab: _denied(lab, "ingress"),
     Drop.POLICY_ROUTER: _interface,
+    Drop.LIMIT: _limit,
     Drop.FLOW_QUOTA: _flow_quota,
     Drop.NO_ROUTE: lambda lab: lab.send("a", to("a", "8.8.8.8") / ICMP(type=3)),
     Drop.BLACKHOLE: lambda lab: lab.send("a", to("a", "198.51.100.1") / UDP()),

@@ -55,7 +55,8 @@ class Names:
             return Fate("flooded", egress=egress, copies=self.copies(made), routers=routers)
         path = self._devices[made.node, made.ifindex]
         ends = (made.smac, made.dmac, made.ttl)
-        return Fate("delivered", path, egress, ingress, *ends, routers=routers)
+        mark = made.dscp or 0
+        return Fate("delivered", path, egress, ingress, *ends, routers=routers, dscp=mark)
 
     def copies(self, made: Prediction) -> tuple[tuple[str, str, str | None], ...]:
         """Every member's copy by endpoint, those on other nodes included."""

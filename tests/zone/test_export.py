@@ -64,6 +64,7 @@ def test_there_are_the_examples_that_were_promised() -> None:
         "guarded.yaml",
         "outside.yaml",
         "catalogue.yaml",
+        "voice.yaml",
     }
 
 
