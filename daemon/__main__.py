@@ -25,6 +25,7 @@ from daemon.datapath.loader import load
 from daemon.drivers.monitor import Change, Event, Monitor
 from daemon.duties import Duties
 from daemon.health.service import HealthService
+from daemon.naming import Naming
 from daemon.notify import notify, watchdog_period_s
 from daemon.options import Options, parse, program_version
 from daemon.outside import OutsideDuties
@@ -121,9 +122,14 @@ async def serve(options: Options) -> None:
             lambda key, row: neigh.update(key, row) if row else neigh.delete_many([key]),
         )
 
+        naming = Naming(reconciler, packets.send)
+        stack.push_async_callback(naming.close)
+
         def punted(punt: Punt, frame: bytes) -> None:
             if punt.kind == PuntKind.NEIGH:
                 outside.neighbours.wanted(punt.slot, frame)
+            elif punt.kind == PuntKind.DNS:
+                naming.request(punt.slot, punt.ifindex, frame)
             else:
                 responder.request(punt.kind, punt.slot, punt.ifindex, frame)
 

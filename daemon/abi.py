@@ -45,6 +45,7 @@ class EpFlag(IntFlag):
     DHCP4 = 8
     DHCP6 = 16
     LIMIT = 32
+    DNS = 64
 
 
 class BridgeFlag(IntFlag):
@@ -136,6 +137,7 @@ class PuntKind(IntEnum):
     DHCP6 = 2
     RS = 3
     NEIGH = 4
+    DNS = 5
 
 
 class Drop(IntEnum):
@@ -295,11 +297,11 @@ class Index(NamedTuple):
         return cls._make(_INDEX.unpack(data))
 
 
-_CONFIG = struct.Struct("<16sIIIIIIIIII")
+_CONFIG = struct.Struct("<16sIIIIIIIIIII4x")
 
 
 class Config(NamedTuple):
-    """`struct config`, 56 bytes."""
+    """`struct config`, 64 bytes."""
 
     vtep: bytes
     node: int
@@ -312,6 +314,7 @@ class Config(NamedTuple):
     icmp_s: int
     log_per_s: int
     punt_per_s: int
+    dns_per_s: int
 
     def pack(self) -> bytes:
         return _CONFIG.pack(*self)
@@ -1888,7 +1891,7 @@ class LogRate(NamedTuple):
         return cls._make(_LOG_RATE.unpack(data))
 
 
-_PUNT_RATE = struct.Struct("<QQ")
+_PUNT_RATE = struct.Struct("<QII")
 
 
 class PuntRate(NamedTuple):
@@ -1896,6 +1899,7 @@ class PuntRate(NamedTuple):
 
     window: int
     count: int  # type: ignore[assignment]
+    dns: int
 
     def pack(self) -> bytes:
         return _PUNT_RATE.pack(*self)

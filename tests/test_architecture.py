@@ -20,6 +20,7 @@ ONLY = {
     "pyroute2": ("daemon/drivers/", "plumctl/sandbox/"),
     "paramiko": ("plumctl/toolbox/ssh",),
     "cryptography": ("daemon/trust/", "plumctl/sandbox/"),
+    "dns": ("daemon/dns/",),
     "textual": ("plumctl/tui/",),
     "scapy": (),
 }
@@ -43,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "mesh": {"abi", "model"},
     "datapath": {"abi"},
     "responders": {"abi", "model"},
+    "dns": {"model", "responders"},
     "health": {"abi", "model", "store", "zone", "drivers", "responders"},
     "reconcile": {
         "abi", "model", "store", "zone", "compiler", "drivers", "datapath", "responders",

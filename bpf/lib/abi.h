@@ -41,9 +41,11 @@ struct config {
 	__u32 udp_stream_s; /* both directions seen */
 	__u32 icmp_s;
 	__u32 log_per_s;  /* logged decisions per endpoint and second */
-	__u32 punt_per_s; /* punted packets per endpoint and second */
+	__u32 punt_per_s; /* punted packets per endpoint and second, but for DNS */
+	__u32 dns_per_s;  /* the same of DNS */
+	__u32 pad;
 };
-PLUM_SIZE(config, 56);
+PLUM_SIZE(config, 64);
 
 /* ---- plum_ep: a local endpoint, by the device its packets come from ---- */
 
@@ -54,6 +56,7 @@ enum ep_flag {
 	EP_DHCP4 = 8,	      /* the DHCPv4 responder serves it */
 	EP_DHCP6 = 16,	      /* RA and DHCPv6 responders serve it */
 	EP_LIMIT = 32,	      /* plum_limit has a row for it */
+	EP_DNS = 64,	      /* its gateways answer for names */
 };
 
 struct ep_key {
@@ -753,6 +756,7 @@ enum punt_kind {
 	PUNT_DHCP6 = 2,
 	PUNT_RS = 3,	/* router solicitation */
 	PUNT_NEIGH = 4, /* to whom outside? slot is the VNI; the frame waits */
+	PUNT_DNS = 5,
 };
 
 struct punt {
@@ -795,7 +799,8 @@ PLUM_SIZE(log_rate, 24);
 /* plum_punt_rate, by slot: token bucket of the punt stage */
 struct punt_rate {
 	__u64 window; /* start of the current second, ns of CLOCK_MONOTONIC */
-	__u64 count;
+	__u32 count;
+	__u32 dns; /* counted by themselves: names must not keep a lease from being renewed */
 };
 PLUM_SIZE(punt_rate, 16);
 

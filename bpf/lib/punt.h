@@ -6,7 +6,9 @@
 
 #define SECOND_NS (1000ull * 1000 * 1000)
 
-static __always_inline bool punt_allowed(const struct pkt *p)
+#define DNS_PORT 53
+
+static __always_inline bool punt_allowed(const struct pkt *p, enum punt_kind kind)
 {
 	const struct config *cfg = config();
 	__u32 slot = p->in_slot;
@@ -17,7 +19,10 @@ static __always_inline bool punt_allowed(const struct pkt *p)
 	if (p->now - rate->window > SECOND_NS) {
 		rate->window = p->now;
 		rate->count = 0;
+		rate->dns = 0;
 	}
+	if (kind == PUNT_DNS)
+		return __sync_fetch_and_add(&rate->dns, 1) < cfg->dns_per_s;
 	return __sync_fetch_and_add(&rate->count, 1) < cfg->punt_per_s;
 }
 
@@ -47,10 +52,24 @@ static __always_inline int punt_frame(struct __sk_buff *skb, const struct pkt *p
 
 static __always_inline int punt(struct __sk_buff *skb, struct pkt *p, enum punt_kind kind)
 {
-	return punt_allowed(p) ? punt_frame(skb, p, kind, p->in_slot) : DROP(PUNT_LIMIT);
+	return punt_allowed(p, kind) ? punt_frame(skb, p, kind, p->in_slot) : DROP(PUNT_LIMIT);
 }
 
-/* stage PUNT: DHCP and router solicitations go to plumd's responders. */
+/* Is it for port 53 of a gateway of the sender's bridge? */
+static __always_inline bool asks_for_name(const struct pkt *p)
+{
+	struct host_key key = { .domain = p->domain };
+	const struct host *host;
+
+	if (!(p->in_flags & EP_DNS) || p->dport != bpf_htons(DNS_PORT) ||
+	    (p->proto != IPPROTO_UDP && p->proto != IPPROTO_TCP))
+		return false;
+	addr_copy(key.addr, p->daddr);
+	host = bpf_map_lookup_elem(&plum_host, &key);
+	return host && host->router && host->vni == p->in_vni && mac_equal(p->dmac, host->mac);
+}
+
+/* stage PUNT: DHCP, DNS and router solicitations go to plumd's responders. */
 static __always_inline int stage_punt(struct __sk_buff *skb, struct pkt *p)
 {
 	p->stage = STAGE_PUNT;
@@ -64,6 +83,8 @@ static __always_inline int stage_punt(struct __sk_buff *skb, struct pkt *p)
 		    p->dport == bpf_htons(DHCP6_SERVER))
 			return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_DHCP6) : DROP(RESPONDER);
 	}
+	if (asks_for_name(p))
+		return punt(skb, p, PUNT_DNS);
 	if (p->proto == IPPROTO_ICMPV6 && p->icmp_type == ND_ROUTER_SOLICIT)
 		return p->in_flags & EP_DHCP6 ? punt(skb, p, PUNT_RS) : CONSUMED; /* no router */
 	return NEXT;

@@ -23,6 +23,7 @@ from daemon.compiler.tiers import gates, groups, standing
 from daemon.compiler.underlay import bridge_mtu
 from daemon.compiler.uplinks import Way, uplink_rows
 from daemon.compiler.wide import wide
+from daemon.model.dns import bridges_with_names
 from daemon.model.object import AdminPolicy, Domain, Endpoint
 from daemon.model.policy import Action, Group
 
@@ -199,6 +200,7 @@ def ep_rows(
     base = EpFlag.INGRESS_ALLOW.value if default.ingress is Action.ALLOW else 0
     base |= EpFlag.EGRESS_ALLOW.value if default.egress is Action.ALLOW else 0
     dhcp = {bridge.name: bridge.dhcp.enabled for bridge in domain.spec.bridges}
+    named = bridges_with_names(domain.spec)
     rows: Table = {}
     for seat in local:
         if not seat.ifindex:
@@ -206,6 +208,8 @@ def ep_rows(
         endpoint = seat.endpoint
         flags = base | (EpFlag.TAP.value if seat.tap else 0)
         flags |= EpFlag.LIMIT.value if limited(endpoint.spec.qos) else 0
+        if endpoint.spec.bridge in named:
+            flags |= EpFlag.DNS.value
         if dhcp[endpoint.spec.bridge]:
             families = {address.version for address in endpoint.addresses}
             flags |= EpFlag.DHCP4.value if 4 in families else 0

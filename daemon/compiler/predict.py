@@ -128,9 +128,8 @@ class _Walk:
         self._arriving = packet  # as the receiver's policy sees it
         self._src, self._dst = wide(packet.src), wide(packet.dst)
         self._gates: list[tuple[int, bool]] = []  # sets, and whether towards the bridge
-        self._now = Prediction(
-            Outcome.DROPPED, 0, smac=packet.smac, dmac=packet.dmac, ttl=packet.ttl
-        )
+        smac, dmac, ttl = packet.smac, packet.dmac, packet.ttl
+        self._now = Prediction(Outcome.DROPPED, 0, smac=smac, dmac=dmac, ttl=ttl)
 
     def _step(self, stage: Stage, detail: str = "") -> None:
         step = Step(self._now.node, stage, detail)

@@ -55,6 +55,7 @@ class Runtime:
     udp_stream_s: int = 180
     icmp_s: int = 30
     punt_per_s: int = 100
+    dns_per_s: int = 1000
     log_per_s: int = 20
 
 

@@ -37,6 +37,7 @@ def underlay_rows(nodes: Iterable[Node], own: Node, runtime: Runtime) -> Rows:
         icmp_s=runtime.icmp_s,
         log_per_s=runtime.log_per_s,
         punt_per_s=runtime.punt_per_s,
+        dns_per_s=runtime.dns_per_s,
     )
     return {
         "plum_config": {Index(0): config},

@@ -7,12 +7,16 @@ import ssl
 from contextlib import suppress
 from ipaddress import IPv6Address
 
-from daemon.health.segment import Ends, Said, Unreachable, heard, udp_frame
-from daemon.health.stream import RESEND_S, CheckError, Line, Stream
 from daemon.model.balancer import CheckKind, Health, StatusRange
+from daemon.responders.segment import Ends, Said, Unreachable, heard, udp_frame
+from daemon.responders.stream import RESEND_S, Line, Stream, StreamError
 
 #: Of an answer's first line, in bytes (RFC 9112 leaves it open).
 MAX_LINE = 8192
+
+
+class CheckError(Exception):
+    """Why a backend does not serve, in words for its owner."""
 
 
 async def check(health: Health, line: Line, ends: Ends) -> str:
@@ -31,7 +35,7 @@ async def check(health: Health, line: Line, ends: Ends) -> str:
                 _judge(health, await _over_tls(stream, _request(health, ends)))
     except TimeoutError:
         return f"no answer within {health.timeout_s:g} s"
-    except CheckError as error:
+    except (CheckError, StreamError) as error:
         return str(error)
     except ssl.SSLError as error:
         return f"TLS: {error.reason or error}"

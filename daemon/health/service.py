@@ -12,11 +12,11 @@ from typing import cast
 
 from daemon.health.checks import check
 from daemon.health.plan import FIRST_PORT, Target, checked_domains, targets_of
-from daemon.health.segment import Ends
-from daemon.health.stream import Line
 from daemon.health.verdict import REPORT, Report, Row, Verdict, report_of
 from daemon.health.wire import wire
 from daemon.model.snapshot import Snapshot
+from daemon.responders.segment import Ends
+from daemon.responders.stream import Line
 from daemon.store.interface import Batch, Delete, Put, Store, StoreError
 from daemon.zone.keys import HEALTH, health_key, health_prefix
 

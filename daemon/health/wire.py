@@ -23,7 +23,7 @@ from daemon.drivers.socket_filter import (
     attach,
     step,
 )
-from daemon.health.segment import PROTO_ICMP, PROTO_ICMP6, Ends
+from daemon.responders.segment import PROTO_ICMP, PROTO_ICMP6, Ends
 
 _ETH_P_ALL = 3
 _MAX_FRAME = 1 << 17

@@ -9,6 +9,7 @@ from daemon.model.domain import Bridge, DomainSpec, Router, Uplink
 from daemon.model.endpoint import AttachKind, EndpointSpec
 from daemon.model.external import ExternalSpec
 from daemon.model.node import NodeSpec
+from daemon.model.object import Domain
 
 #: Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header (20 or 40 bytes).
 TUNNEL_OVERHEAD_BYTES = {4: 50, 6: 70}
@@ -65,3 +66,9 @@ def joins_only(spec: ExternalSpec) -> bool:
 def gateways_of(spec: ExternalSpec) -> frozenset[str]:
     """Nodes through which an external network is reached."""
     return frozenset(gateway.node for gateway in spec.gateways)
+
+
+def zone_name(domain: Domain) -> str:
+    """Of its names, without a dot at the end."""
+    given = domain.spec.dns.zone if domain.spec.dns else None
+    return given or f"{domain.name}.{domain.tenant}.internal"

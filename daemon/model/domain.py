@@ -6,6 +6,7 @@ from pydantic import Field
 
 from daemon.model.balancer import BalancedProtocol, LoadBalancer
 from daemon.model.base import Address, Interface, Mac, Model, Name, Network
+from daemon.model.dns import Dns
 from daemon.model.policy import Group, Policy, PolicyDefault, Rule
 
 
@@ -108,3 +109,5 @@ class DomainSpec(Model):
     load_balancers: tuple[LoadBalancer, ...] = ()
     groups: tuple[Group, ...] = ()
     policies: tuple[Policy, ...] = ()
+    #: Names, answered by the gateways of its bridges. Default: none.
+    dns: Dns | None = None

@@ -13,6 +13,8 @@ from ipaddress import (
 )
 
 from daemon.model.base import Address, Network
+from daemon.model.derive import zone_name
+from daemon.model.dns import bridges_with_names
 from daemon.model.domain import Bridge
 from daemon.model.mac import router_mac
 from daemon.model.object import Domain, Endpoint
@@ -26,6 +28,11 @@ def facts_of(domain: Domain, endpoint: Endpoint, ifindex: int, mtu_bytes: int) -
         return None
     faces = [_on_link(address, bridge.subnets) for address in endpoint.addresses]
     dhcp = bridge.dhcp
+    gateways = _gateways(domain, bridge)
+    servers, search = dhcp.dns, dhcp.search
+    if bridge.name in bridges_with_names(domain.spec):
+        servers = servers or tuple(face.ip for gateway in gateways for face in gateway.addresses)
+        search = search or (zone_name(domain),)
     return Facts(
         name=endpoint.name,
         ifindex=ifindex,
@@ -33,10 +40,10 @@ def facts_of(domain: Domain, endpoint: Endpoint, ifindex: int, mtu_bytes: int) -
         addresses4=tuple(face for face in faces if isinstance(face, IPv4Interface)),
         addresses6=tuple(face for face in faces if isinstance(face, IPv6Interface)),
         subnets6=tuple(net for net in bridge.subnets if isinstance(net, IPv6Network)),
-        gateways=_gateways(domain, bridge),
-        dns4=tuple(server for server in dhcp.dns if isinstance(server, IPv4Address)),
-        dns6=tuple(server for server in dhcp.dns if isinstance(server, IPv6Address)),
-        search=dhcp.search,
+        gateways=gateways,
+        dns4=tuple(server for server in servers if isinstance(server, IPv4Address)),
+        dns6=tuple(server for server in servers if isinstance(server, IPv6Address)),
+        search=search,
         routes4=tuple(
             Route4(route.to, route.via)
             for route in dhcp.routes

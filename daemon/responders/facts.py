@@ -25,6 +25,10 @@ class Gateway:
     addresses4: tuple[IPv4Interface, ...] = ()
     addresses6: tuple[IPv6Interface, ...] = ()
 
+    @property
+    def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        return (*self.addresses4, *self.addresses6)
+
 
 @dataclass(frozen=True, slots=True)
 class Route4:

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from daemon.drivers.netns import entered
 from daemon.health.checks import check
-from daemon.health.segment import Ends
 from daemon.health.wire import wire
 from daemon.model.balancer import Health
+from daemon.responders.segment import Ends
 
 pytestmark = pytest.mark.privileged
 

@@ -1,8 +1,8 @@
-"""The client's half of one short TCP connection (RFC 9293), over frames.
+"""One end of a short TCP connection (RFC 9293), over frames.
 
-Addresses of tenants overlap, so no socket of the node can reach a backend; frames put
-into its device can. A check says little and hears little: one segment in flight,
-nothing kept out of order, no window to speak of.
+Addresses of tenants overlap, so no socket of the node can reach a workload; frames put
+into its device can. Both sides say little: one segment in flight, nothing kept out of
+order, no window to speak of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from typing import Protocol
 
-from daemon.health.segment import (
+from daemon.responders.segment import (
     MSS,
     Ends,
     Flag,
@@ -29,15 +29,15 @@ _MASK = (1 << 32) - 1
 
 
 class Line(Protocol):
-    """Frames to and from one backend's device."""
+    """Frames to and from one workload's device."""
 
     async def send(self, frame: bytes) -> None: ...
 
     async def receive(self) -> bytes: ...
 
 
-class CheckError(Exception):
-    """Why a backend does not serve, in words for its owner."""
+class StreamError(Exception):
+    """Why there is no connection (any more), in words for a backend's owner."""
 
 
 class Stream:
@@ -52,8 +52,13 @@ class Stream:
         self.ended = False  # they have said all
 
     async def open(self) -> None:
-        """Raises CheckError when it is refused; the caller limits the time."""
+        """Raises StreamError when it is refused; the caller limits the time."""
         await self._insist(Flag.SYN, b"", 1)
+
+    async def accept(self, syn: Segment) -> None:
+        """Answer one who began; the caller limits the time. Raises StreamError."""
+        self._heard, self._open = (syn.seq + 1) & _MASK, True
+        await self._insist(Flag.SYN | Flag.ACK, b"", 1)
 
     async def write(self, data: bytes) -> None:
         for at in range(0, len(data), MSS):
@@ -78,10 +83,15 @@ class Stream:
                 while not self.ended:
                     await self._listen()
                 return
-        except (TimeoutError, CheckError):
+        except (TimeoutError, StreamError):
             if not self._open:
                 return
-        await self._say(Flag.RST | Flag.ACK, b"", self._next)
+        await self.reset()
+
+    async def reset(self) -> None:
+        """At once."""
+        if self._open:
+            await self._say(Flag.RST | Flag.ACK, b"", self._next)
 
     async def _insist(self, flags: Flag, data: bytes, length: int) -> None:
         """Say it again until it is acknowledged."""
@@ -103,7 +113,7 @@ class Stream:
     async def _listen(self) -> None:
         said = heard(self._ends, await self._line.receive())
         if isinstance(said, Unreachable):
-            raise CheckError("port unreachable")
+            raise StreamError("port unreachable")
         if isinstance(said, Segment):
             await self._take(said)
 
@@ -111,7 +121,7 @@ class Stream:
         if said.flags & Flag.RST:
             was_open, self._open = self._open, False
             if was_open or said.ack == self._next:
-                raise CheckError("connection reset" if was_open else "connection refused")
+                raise StreamError("connection reset" if was_open else "connection refused")
             return
         if not said.flags & Flag.ACK:
             return

@@ -1,0 +1,1 @@
+"""Names of domains, answered to their endpoints by the node that hosts them."""
