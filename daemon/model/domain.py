@@ -6,23 +6,9 @@ from pydantic import Field
 
 from daemon.model.balancer import BalancedProtocol, LoadBalancer
 from daemon.model.base import Address, Interface, Mac, Model, Name, Network
+from daemon.model.dhcp import Dhcp
 from daemon.model.dns import Dns
 from daemon.model.policy import Group, Policy, PolicyDefault, Rule
-
-
-class DhcpRoute(Model):
-    to: Network
-    via: Address
-
-
-class Dhcp(Model):
-    """What the responders tell guests: DHCPv4, RA and DHCPv6."""
-
-    enabled: bool = True
-    dns: tuple[Address, ...] = ()
-    search: tuple[str, ...] = ()
-    routes: tuple[DhcpRoute, ...] = ()
-    lease_s: int = Field(default=3600, ge=60, le=31_536_000)
 
 
 class Bridge(Model):

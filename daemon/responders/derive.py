@@ -54,6 +54,8 @@ def facts_of(domain: Domain, endpoint: Endpoint, ifindex: int, mtu_bytes: int) -
             for route in dhcp.routes
             if isinstance(route.to, IPv6Network) and isinstance(route.via, IPv6Address)
         ),
+        options4=tuple((one.code, one.value) for one in dhcp.options if one.family == 4),
+        options6=tuple((one.code, one.value) for one in dhcp.options if one.family == 6),
         lease_s=dhcp.lease_s,
         mtu_bytes=mtu_bytes,
     )

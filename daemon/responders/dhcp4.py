@@ -187,9 +187,7 @@ def _max_message(request: Request, facts: Facts) -> int:
     return min(int.from_bytes(size), facts.mtu_bytes) - 28 if len(size) == 2 else DEFAULT_MESSAGE
 
 
-def _options(
-    verdict: MessageType, request: Request, facts: Facts
-) -> Iterator[tuple[Option, bytes]]:
+def _options(verdict: MessageType, request: Request, facts: Facts) -> Iterator[tuple[int, bytes]]:
     """Most important first: the last ones are left out when the message is full."""
     yield Option.TYPE, bytes([verdict])
     yield Option.SERVER_ID, facts.server4.packed
@@ -217,6 +215,7 @@ def _options(
         yield Option.SEARCH, search
     if net.prefixlen < 31:
         yield Option.BROADCAST, net.broadcast_address.packed
+    yield from facts.options4
 
 
 def _classless_routes(facts: Facts) -> bytes:
@@ -231,7 +230,7 @@ def _classless_routes(facts: Facts) -> bytes:
     )
 
 
-def _pack_options(options: Iterator[tuple[Option, bytes]], limit: int) -> bytes:
+def _pack_options(options: Iterator[tuple[int, bytes]], limit: int) -> bytes:
     packed = b""
     for code, value in options:
         parts = [value[at : at + 255] for at in range(0, len(value), 255)]  # RFC 3396

@@ -221,7 +221,7 @@ def _settings(facts: Facts) -> bytes:
         body += _option(Option.DNS, b"".join(address.packed for address in facts.dns6))
     if search := names.encode(facts.search):
         body += _option(Option.SEARCH, search)
-    return body
+    return body + b"".join(_option(code, value) for code, value in facts.options6)
 
 
 def _addresses(options: bytes) -> list[IPv6Address]:
@@ -240,5 +240,5 @@ def _status(code: Status, text: str) -> bytes:
     return _option(Option.STATUS, struct.pack("!H", code) + text.encode())
 
 
-def _option(code: Option, value: bytes) -> bytes:
+def _option(code: int, value: bytes) -> bytes:
     return struct.pack("!HH", code, len(value)) + value

@@ -58,6 +58,8 @@ class Facts:
     search: tuple[str, ...] = ()
     routes4: tuple[Route4, ...] = ()
     routes6: tuple[Route6, ...] = ()
+    options4: tuple[tuple[int, bytes], ...] = ()  # further ones, code and value
+    options6: tuple[tuple[int, bytes], ...] = ()
     lease_s: int = 3600
     mtu_bytes: int = 1450
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dhcp6 import DHCP6_Solicit
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_RS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from daemon.abi import Drop, Index, PuntKind
+from daemon.model.snapshot import Snapshot
 from tests.bpf import topology as t
-from tests.bpf.frames import payload
+from tests.bpf.frames import PORT, payload, to
 from tests.bpf.lab import SHOT, Lab
 
 pytestmark = pytest.mark.privileged
@@ -94,6 +95,64 @@ def test_full_queue_drops(lab: Lab) -> None:
     outcome = lab.send("a", dhcp4("a"))
     assert (outcome.drop, len(outcome.punted)) == (Drop.PUNT_FULL, 3), "now they are read"
     assert len(lab.send("a", dhcp4("a")).punted) == 1
+
+
+def with_names() -> Snapshot:
+    return t.zone(t.shop(dns={}))
+
+
+def asks(
+    address: str, layer: Packet | None = None, dmac: str = t.ONE_MAC, who: str = "a"
+) -> Packet:
+    return to(who, address, dmac) / (layer or UDP(sport=PORT, dport=53)) / payload(20)
+
+
+GATEWAYS = ("10.0.1.1", "2001:db8:1::1")
+
+
+@pytest.mark.parametrize("address", GATEWAYS)
+@pytest.mark.parametrize("flags", ["", "S", "PA", "FA", "R"])
+def test_a_gateway_is_asked_for_names(lab: Lab, address: str, flags: str) -> None:
+    """Whatever the segment says: the connection is between the guest and plumd."""
+    lab.program(with_names())
+    packet = asks(address, TCP(sport=PORT, dport=53, flags=flags) if flags else None)
+    outcome = lab.send("a", packet)
+    (punt,) = outcome.punted
+    assert (punt.kind, punt.slot, outcome.drops) == (PuntKind.DNS, 1, {})
+    assert punt.frame[: punt.len] == bytes(packet)
+    assert not lab.flows()
+
+
+@pytest.mark.parametrize("address", GATEWAYS)
+def test_without_names_a_gateway_is_not_asked(lab: Lab, address: str) -> None:
+    assert not lab.send("a", asks(address)).punted
+
+
+def test_only_ones_own_gateway_is_asked(lab: Lab) -> None:
+    lab.program(with_names())
+    other = [
+        asks("10.0.2.1"),  # of another bridge
+        asks(t.ip4("b"), dmac=t.mac("b")),  # a neighbour with a server of its own
+        asks("10.0.1.1", dmac=t.mac("b")),  # the gateway's address, sent to a neighbour
+        asks("10.0.1.1", UDP(sport=PORT, dport=54)),
+        asks("10.0.1.1", UDP(sport=53, dport=PORT)),
+    ]
+    assert not any(lab.send("a", packet).punted for packet in other)
+
+
+def test_policies_do_not_keep_names_from_anybody(lab: Lab) -> None:
+    lab.program(t.zone(t.shop(dns={}, default={"ingress": "deny", "egress": "deny"})))
+    assert len(lab.send("a", asks("10.0.1.1")).punted) == 1
+
+
+def test_names_and_leases_have_each_a_rate(lab: Lab) -> None:
+    lab.program(with_names())
+    lab.config(dns_per_s=2, punt_per_s=1)
+    punted = [len(lab.send("a", asks("10.0.1.1")).punted) for _ in range(4)]
+    assert punted == [1, 1, 0, 0]
+    assert lab.send("a", asks("10.0.1.1")).drops == {("a", Drop.PUNT_LIMIT): 1}
+    assert len(lab.send("a", dhcp4("a")).punted) == 1
+    assert len(lab.send("b", asks("10.0.1.1", who="b")).punted) == 1
 
 
 def test_oversized_request_is_refused(lab: Lab) -> None:

@@ -177,3 +177,12 @@ def test_client_id_is_echoed(facts: Facts) -> None:
     frame = dhcp4.answer(ask("discover", ("client_id", b"\x01" + raw(MAC))), facts)
     assert frame is not None
     assert bytes([61, 7, 1]) + raw(MAC) in frame
+
+
+def test_further_options_are_told_as_given(facts: Facts) -> None:
+    given = ((42, bytes([10, 0, 0, 5])), (66, b"boot.example"), (43, b"\x01\x02"))
+    frame = dhcp4.answer(ask("discover"), replace(facts, options4=given))
+    assert frame is not None
+    options = frame.split(dhcp4.MAGIC, 1)[1]
+    for code, value in given:
+        assert list(codes(options, code)) == [value]

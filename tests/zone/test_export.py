@@ -65,6 +65,7 @@ def test_there_are_the_examples_that_were_promised() -> None:
         "outside.yaml",
         "catalogue.yaml",
         "voice.yaml",
+        "names.yaml",
     }
 
 
