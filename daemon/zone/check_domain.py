@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daemon.model.base import Address, Interface, Network
+from daemon.model.dns import bridges_with_names
 from daemon.model.domain import Bridge, DomainSpec, Router, StaticRoute
 from daemon.zone.addresses import mapped_words, not_a_host, subnet_of, unusable, unusable_network
 from daemon.zone.check_balancer import check_balancers
@@ -57,6 +58,9 @@ def check_domain(path: str, spec: DomainSpec, problems: Problems) -> None:
     bridges = {bridge.name: bridge for bridge in spec.bridges}
     for i, router in enumerate(spec.routers):
         _check_routes(f"{at}.routers[{i}].routes", router, bridges, problems)
+    if spec.dns is not None and not bridges_with_names(spec):
+        hint = "give one of its bridges a router"
+        problems.add(f"{at}.dns", f"no gateway of the domain could be asked for names: {hint}")
     check_balancers(at, spec, problems)
     check_policies(at, spec, problems)
 

@@ -122,6 +122,15 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     (endpoint("node: gone"), [(f"{E}: spec.node", "no node gone")]),
     (endpoint("node: gw1"), [(f"{E}: spec.node", "no edge role")]),
     (rule("peers: [{group: x}]"), [(f"{RULE}.peers[0].group", "no group x")]),
+    (domain("bridges: [{name: b}], dns: {}"), [(f"{D}: spec.dns", "no gateway")]),
+    (
+        endpoint("qos: {dscp: gold, egress: {rate_kbit: 1, burst_kbyte: 0}}"),
+        [
+            (f"{E}: spec.qos.dscp", "no code point is called 'gold'"),
+            (f"{E}: spec.qos.egress.burst_kbyte", "2"),
+            (f"{E}: spec.qos.egress.rate_kbit", "10"),
+        ],
+    ),
     (
         domain("policies: [{name: p, applies_to: x}]"),
         [(f"{D}: spec.policies[0].applies_to", "no group x")],
