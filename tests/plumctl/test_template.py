@@ -10,7 +10,7 @@ from daemon.model.manifest import read_manifests
 from plumctl.commands.template import SHIPPED
 from plumctl.templating import Template, TemplateError, from_text, parse, render
 
-SHIPPED_NAMES = {"web-application", "playground", "cluster", "voice"}
+SHIPPED_NAMES = {"web-application", "playground", "cluster", "voice", "provider", "consumer"}
 
 TEXT = """
 kind: template

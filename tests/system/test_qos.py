@@ -12,7 +12,7 @@ from tests.system.zone import Guest, Zone, domain, endpoint, tenant, until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.timeout(120)]
 
-TENANT = "t-qos"
+TENANT = "t-sys-qos"
 SECONDS = 3
 BRIDGES = [
     {"name": "lan", "subnets": ["10.60.1.0/24", "fd00:60::/64"]},

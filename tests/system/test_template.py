@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from plumctl.commands.template import SHIPPED
-from tests.system.zone import Zone, tenant
+from tests.system.zone import Guest, Zone, tenant, until
 
 TENANT = "t-sys-play"
 PATH = f"{TENANT}/lab"
@@ -35,6 +38,64 @@ def tenanted(plum: Zone) -> Iterator[Zone]:
     plum.apply([tenant(TENANT)])
     yield plum
     plum.drop_tenant(TENANT)
+
+
+def test_tenants_with_the_same_addresses_use_one_service(plum: Zone, tmp_path: Path) -> None:
+    names = {"provider": f"{TENANT}-p", "one": f"{TENANT}-1", "two": f"{TENANT}-2"}
+    network = f"{TENANT}-net"
+    spec = {"gateways": [{"node": "n1"}], "nat": ["100.64.3.0/28"], "floating": ["100.64.2.0/24"]}
+    plum.apply([{"kind": "external", "name": network, "spec": spec}, *map(tenant, names.values())])
+    given = ("--set", "nodes=n1,n2,n3", "--set", f"network={network}", "--wait")
+    where = ("--set", "address=100.64.2.10", "--set", "consumers=100.64.3.0/28")
+    try:
+        path = f"{names['provider']}/shop"
+        plumctl(plum, tmp_path, "template", "instantiate", "provider", path, *where, *given)
+        for who in ("one", "two"):
+            path = f"{names[who]}/office"
+            plumctl(plum, tmp_path, "template", "instantiate", "consumer", path, *given)
+        servers = [plum.guest(f"{names['provider']}/shop/server-{n}") for n in (1, 2)]
+        with ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(answering(server, 443))
+            for who in ("one", "two"):
+                desk = plum.guest(f"{names[who]}/office/desk-1")
+                assert desk.ip() == "192.168.1.2"
+                said = {until(lambda desk=desk: asked(desk)) for _ in range(20)}
+                assert said == {server.path for server in servers}
+    finally:
+        for name in names.values():
+            plum.drop_tenant(name)
+        plum.delete(("external", network))
+
+
+@contextmanager
+def answering(server: Guest, port: int) -> Iterator[None]:
+    """Says who it is to everybody who connects, until the end."""
+    listening = server.listen(port)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                accepted, _ = listening.accept()
+                with suppress(OSError), accepted:
+                    accepted.sendall(server.path.encode())
+
+    listening.settimeout(None)
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield
+    listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    listening.close()
+
+
+def asked(desk: Guest) -> str:
+    """Which server answers; empty while none is known to live."""
+    try:
+        with desk.connect("100.64.2.10", 443, 2) as opened:
+            return opened.recv(100).decode()
+    except OSError:
+        return ""
 
 
 def test_ten_bridges_and_forty_endpoints_ping(tenanted: Zone, tmp_path: Path) -> None:
