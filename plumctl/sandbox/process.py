@@ -27,6 +27,9 @@ _NOT_PASSED_ON = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PLUM_SOCKET
 #: Seconds plumd has to end by itself before it is killed.
 GRACE_S = 5.0
 
+#: Seconds that a process may show no environment, being in the middle of an exec.
+_EXEC_S = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class NodeProcess:
@@ -123,16 +126,28 @@ def stop(layout: Layout, found: Iterable[NodeProcess]) -> None:
 def _marked(layout: Layout, pid: int) -> str:
     """The node that the process serves in this sandbox, else empty."""
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        environment = _environ(pid)
         if _is_zombie(pid):
             return ""
     except OSError:  # ended, or not ours to read
         return ""
     prefix = f"{MARK}={layout.name}/".encode()
-    for entry in environment:
+    for entry in environment.split(b"\0"):
         if entry.startswith(prefix):
             return entry.removeprefix(prefix).decode(errors="replace")
     return ""
+
+
+def _environ(pid: int) -> bytes:
+    """Not fooled by an exec, in the middle of which the kernel shows nothing for a moment.
+
+    A kernel thread and a zombie have no program either: that raises OSError.
+    """
+    path, deadline = Path(f"/proc/{pid}/environ"), time.monotonic() + _EXEC_S
+    while not (found := path.read_bytes()) and time.monotonic() < deadline:
+        Path(f"/proc/{pid}/exe").readlink()
+        time.sleep(0.001)
+    return found
 
 
 def _is_zombie(pid: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,22 @@ class TestProcesses:
         process.stop(layout, process.processes(layout))
         assert stubborn.wait(timeout=5) == -9
         stubborn.stdout.close()
+
+    def test_a_process_is_found_at_any_moment_of_an_exec(
+        self, layout: Layout, tmp_path: Path
+    ) -> None:
+        script = tmp_path / "again"
+        script.write_text('[ "$1" -eq 0 ] || exec sh "$0" $(($1 - 1))\n')
+        env = os.environ | {process.MARK: f"{layout.name}/n1"}
+        looks, missed = 0, 0
+        with subprocess.Popen(["sh", str(script), "300"], env=env) as restless:
+            while restless.poll() is None:
+                found = process.processes(layout)
+                if restless.poll() is None:
+                    looks += 1
+                    missed += not found
+        assert looks > 10
+        assert not missed
 
 
 class TestState:
