@@ -188,11 +188,11 @@ class Flaky:
                 batch = asyncio.ensure_future(anext(batches))
                 broken = asyncio.ensure_future(self.breaks.wait())
                 await asyncio.wait({batch, broken}, return_when=asyncio.FIRST_COMPLETED)
-                broken.cancel()
-                if self.breaks.is_set():
+                if broken.done():  # also if `breaks` was cleared meanwhile
                     batch.cancel()
                     await asyncio.gather(batch, return_exceptions=True)
                     raise StoreError("it does not answer")
+                broken.cancel()
                 yield batch.result()
 
 
