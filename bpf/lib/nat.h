@@ -211,6 +211,7 @@ static __always_inline int stage_nat_in(struct __sk_buff *skb, struct pkt *p,
 		return DROP(TTL);
 	p->routed = true;
 	p->hops = 1;
+	pass_gate(p, row->router, host->vni, 1);
 	external_mac(p->out_smac, p->external);
 	rc = set_out(p, host->ifindex, 0, host->vni, host->mac);
 	return rc ? rc : check_mtu(skb, p);

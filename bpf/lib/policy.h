@@ -113,58 +113,6 @@ static __always_inline bool policy_allows(struct pkt *p, __u64 set, __u64 peer_c
 	return best.action == ACTION_ALLOW;
 }
 
-struct gate_run {
-	struct pkt *p;
-	__u64 source; /* policy classes of the ends */
-	__u64 target;
-	int rc;
-};
-
-/* Rules of one interface. Those towards its bridge ask for the source, those from
- * it for the destination; where none matches the next one is asked. */
-static long gate_step(__u32 index, struct gate_run *run)
-{
-	struct decision best = { .order = ~0u };
-	struct pkt *p = run->p;
-	__u64 set, peer, rule = p->rule;
-
-	if (index >= MAX_GATES)
-		return 1;
-	set = p->gates[index];
-	if (!set)
-		return 0;
-	peer = index & 1 ? run->source : run->target;
-	try_class(set, 0, p->policy_proto, p->policy_port, &best);
-	if (peer)
-		try_class(set, peer, p->policy_proto, p->policy_port, &best);
-	if (best.action == ACTION_NONE)
-		return 0;
-	count_rule(p->domain, best.rule);
-	p->rule = best.rule;
-	p->log = best.log;
-	if (best.action == ACTION_DENY)
-		run->rc = DROP(POLICY_ROUTER);
-	if (p->log)
-		log_decision(p, p->in_slot, !run->rc);
-	p->rule = rule;
-	return run->rc ? 1 : 0;
-}
-
-/*
- * stage ROUTER_POLICY: the rules of every interface on the way, in its order. Asked
- * of the packets of the side that began the connection, on its node, which has
- * routed them; answers follow, whatever way they take back.
- */
-static __always_inline int stage_router_policy(struct pkt *p)
-{
-	struct gate_run run = { .p = p, .source = class_of(p, p->saddr, false) };
-
-	p->stage = STAGE_ROUTER_POLICY;
-	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p, p->daddr);
-	bpf_loop(MAX_GATES, gate_step, &run, 0);
-	return run.rc;
-}
-
 /* What the connection's first packet was sent to, as the judged end knows it: a
  * reply carries it as source; behind a load balancer the client's end knows the
  * virtual port and the backend's its own. */
@@ -186,6 +134,62 @@ static __always_inline __u16 original_port(const struct pkt *p, bool receiver)
 	default:
 		return bpf_ntohs(p->sport);
 	}
+}
+
+struct gate_run {
+	struct pkt *p;
+	__u64 source; /* policy classes of the ends */
+	__u64 target;
+	__u16 port; /* as the interface sees it: translated, if from outside */
+	int rc;
+};
+
+/* Rules of one interface. Those towards its bridge ask for the source, those from
+ * it for the destination; where none matches the next one is asked. */
+static long gate_step(__u32 index, struct gate_run *run)
+{
+	struct decision best = { .order = ~0u };
+	struct pkt *p = run->p;
+	__u64 set, peer, rule = p->rule;
+
+	if (index >= MAX_GATES)
+		return 1;
+	set = p->gates[index];
+	if (!set)
+		return 0;
+	peer = index & 1 ? run->source : run->target;
+	try_class(set, 0, p->policy_proto, run->port, &best);
+	if (peer)
+		try_class(set, peer, p->policy_proto, run->port, &best);
+	if (best.action == ACTION_NONE)
+		return 0;
+	count_rule(p->domain, best.rule);
+	p->rule = best.rule;
+	p->log = best.log;
+	if (best.action == ACTION_DENY)
+		run->rc = DROP(POLICY_ROUTER);
+	if (p->log)
+		log_decision(p, p->from_underlay ? p->out_slot : p->in_slot, !run->rc);
+	p->rule = rule;
+	return run->rc ? 1 : 0;
+}
+
+/*
+ * stage ROUTER_POLICY: the rules of every interface on the way, in its order. Asked
+ * of the packets of the side that began the connection, on its node, which has
+ * routed them, or on the endpoint's node, if it began outside; answers follow,
+ * whatever way they take back.
+ */
+static __always_inline int stage_router_policy(struct pkt *p)
+{
+	bool inward = p->from_underlay;
+	struct gate_run run = { .p = p, .source = class_of(p, p->saddr, inward) };
+
+	p->stage = STAGE_ROUTER_POLICY;
+	run.target = p->dst_class_known ? p->dst_class : peer_class_of(p, p->daddr);
+	run.port = inward ? original_port(p, true) : p->policy_port;
+	bpf_loop(MAX_GATES, gate_step, &run, 0);
+	return run.rc;
 }
 
 /*

@@ -57,7 +57,7 @@ static __noinline int log_decision(struct pkt *p, __u32 slot, bool allowed)
 	addr_copy(to->daddr, p->daddr);
 	to->sport = p->sport;
 	to->dport = p->dport;
-	if (p->stage == STAGE_INGRESS_POLICY && p->translate & FLOW_NEW_DST) {
+	if ((p->stage == STAGE_INGRESS_POLICY || p->from_underlay) && p->translate & FLOW_NEW_DST) {
 		addr_copy(to->daddr, p->new_addr);
 		to->dport = p->new_port;
 	}

@@ -8,10 +8,16 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
 from daemon.model.external import ExternalSpec, NatBlock
 from daemon.model.object import External
 from daemon.model.snapshot import Snapshot
 from tests.bpf import topology as t
+from tests.bpf.lab import vxlan
 
 EXT_VNI = 7001
 EXT_MAC = f"02:78:00:00:{EXT_VNI >> 8:02x}:{EXT_VNI & 255:02x}"
@@ -39,8 +45,10 @@ def zone_with_uplink(
     block_ports: int = 1024,
     vlan: int | None = None,
     mtu: int = 1500,
+    rules: dict[str, Any] | None = None,
     **domain: Any,
 ) -> Snapshot:
+    """`rules`: of router one's interfaces, by bridge."""
     own = [(f"198.19.5.{i}/24", f"2001:db8:e::{i}/64") for i in range(2, 9)]
     spec = {
         "gateways": [
@@ -63,6 +71,8 @@ def zone_with_uplink(
         "floating": list(floating),
         "forwards": FORWARDS,
     }
+    for face in shop["routers"][0]["interfaces"]:
+        face.update((rules or {}).get(face["bridge"], {}))
     blocks = {
         node: tuple(NatBlock(address=ip_address(SHARED[v]), first=first) for v in (4, 6))
         for node, first in (("n1", BLOCK), ("n2", BLOCK_N2))
@@ -70,3 +80,11 @@ def zone_with_uplink(
     made = t.shop(**{"routers": shop["routers"], **domain})
     made = made.model_copy(update={"nat_blocks": {"one": blocks}})
     return replace(t.zone(made), externals={"internet": external})
+
+
+def answer(family: int, public: str, l4: Packet, node: int = 2, source: str = "") -> bytes:
+    """From outside, as gateway n2 or n3 sends it on."""
+    ip = IPv6 if family == 6 else IP
+    ttl = {"hlim": 60} if family == 6 else {"ttl": 60}
+    inner = Ether(src=EXT_MAC, dst=EXT_MAC) / ip(src=source or OUT[family], dst=public, **ttl) / l4
+    return vxlan(inner, vni=EXT_VNI, src=t.VTEPS[node - 1])

@@ -16,7 +16,7 @@ from daemon.abi import Drop, FlowFlag, FlowState
 from daemon.model.external import NatBlock
 from tests.bpf import topology as t
 from tests.bpf.frames import FAMILIES, checked, echo, payload, to
-from tests.bpf.lab import Lab, vxlan
+from tests.bpf.lab import Lab
 from tests.bpf.outside import (
     BLOCK,
     EXT_MAC,
@@ -25,6 +25,7 @@ from tests.bpf.outside import (
     FORWARD,
     OUT,
     SHARED,
+    answer,
     zone_with_uplink,
 )
 
@@ -41,14 +42,6 @@ def nat(lab: Lab) -> Lab:
 
 def out(name: str, family: int, l4: Packet, **more: Any) -> Packet:
     return to(name, OUT[family], **more) / l4
-
-
-def answer(family: int, public: str, l4: Packet, node: int = 2, source: str = "") -> bytes:
-    """From outside, as gateway n2 or n3 sends it on."""
-    ip = IPv6 if family == 6 else IP
-    ttl = {"hlim": 60} if family == 6 else {"ttl": 60}
-    inner = Ether(src=EXT_MAC, dst=EXT_MAC) / ip(src=source or OUT[family], dst=public, **ttl) / l4
-    return vxlan(inner, vni=EXT_VNI, src=t.VTEPS[node - 1])
 
 
 def head(packet: Packet) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from scapy.layers.inet import TCP, UDP
 
 from daemon.abi import Drop
 from tests.bpf import topology as t
 from tests.bpf.frames import FAMILIES, echo, ping, tcp, to, udp
 from tests.bpf.lab import Lab, vxlan
+from tests.bpf.outside import FLOAT, FORWARD, OUT, answer, zone_with_uplink
 
 pytestmark = pytest.mark.privileged
 
@@ -119,3 +121,32 @@ def test_the_routers_own_address_is_not_behind_its_interface(lab: Lab) -> None:
     program(lab, {("one", "web"): {"egress": [NO], "ingress": [NO]}})
     to_router = to("a", t.gateway("web"), t.ONE_MAC) / echo()
     assert lab.send("a", to_router).answered
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_comes_from_outside_is_asked_where_it_leaves_the_router(lab: Lab, family: int) -> None:
+    peers = [{"cidr": f"{OUT[family]}/{32 if family == 4 else 128}"}]
+    no_dns = {"name": "no", "action": "deny", "protocol": "udp", "ports": [53], "peers": peers}
+    lab.program(zone_with_uplink(rules={"web": {"ingress": [no_dns], "egress": [NO]}}))
+    refused = lab.receive(answer(family, FLOAT[family], UDP(sport=5, dport=53)))
+    assert refused.drops == {("b", Drop.POLICY_ROUTER): 1}
+    assert refused.hits == {"router:one:web/ingress/no": 1}
+    other = lab.receive(answer(family, FLOAT[family], UDP(sport=5, dport=54)))
+    assert other.delivered_to == "b"
+    back = lab.send("b", to("b", OUT[family]) / UDP(sport=54, dport=5))
+    assert back.drop is None, "an answer follows its connection"
+
+
+def test_a_forwarded_port_is_asked_by_the_port_it_leads_to(lab: Lab) -> None:
+    syn = TCP(sport=5, dport=2222, flags="S")
+    for port, drop in ((22, Drop.POLICY_ROUTER), (2222, None)):
+        rule = {"name": "no", "action": "deny", "protocol": "tcp", "ports": [port]}
+        lab.program(zone_with_uplink(rules={"app": {"ingress": [rule]}}))
+        assert lab.receive(answer(4, FORWARD, syn)).drop is drop, port
+
+
+def test_nobody_outside_is_a_member_of_a_group(lab: Lab) -> None:
+    clients = {"name": "no", "action": "deny", "peers": [{"group": "clients"}]}
+    lab.program(zone_with_uplink(rules={"web": {"ingress": [clients]}}))
+    forged = answer(4, FLOAT[4], UDP(sport=5, dport=53), source=t.ip4("a"))
+    assert lab.receive(forged).delivered_to == "b"
