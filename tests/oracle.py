@@ -387,7 +387,15 @@ class Oracle:
             and self.is_there(endpoint, source.spec.node)
         ]
         firsts = [[a for a in many if a.version == packet.src.version][:1] for many in own]
-        if [packet.src] in firsts:
+        renumbered = any(
+            _within(packet.src, prefix.inside)
+            and packet.src in endpoint.addresses
+            and endpoint.spec.node == source.spec.node
+            and self.is_there(endpoint, source.spec.node)
+            for prefix in router.uplink.prefixes
+            for endpoint in self.members.values()
+        )
+        if [packet.src] in firsts or renumbered:
             return Fate("outside", egress=egress, routers=asked)
         if packet.protocol not in (6, 17) and not echo:
             return Fate("NAT_PROTOCOL", egress=egress, routers=asked)

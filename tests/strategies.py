@@ -319,7 +319,7 @@ def _external(maker: _Maker, nodes: Sequence[Node]) -> External:
         "gateways": gateways,
         "routes": [{"to": "0.0.0.0/0", "via": [ROUTER4]}, {"to": "::/0", "via": [ROUTER6]}],
         "nat": [net for net in ("198.18.1.0/24", "2001:db8:f:1::/120") if _family(net) in family],
-        "floating": ["198.18.2.0/24", "2001:db8:f:2::/120"],
+        "floating": ["198.18.2.0/24", "2001:db8:f:2::/120", "2001:db8:e::/48"],
         "mtu": maker.random.choice((1500, 1500, 1280, 1400)),
     }
     return External(name="internet", spec=ExternalSpec.model_validate(spec), vni=EXTERNAL_VNI)
@@ -344,6 +344,10 @@ def _with_uplinks(
             for i, endpoint in enumerate(maker.some(members, 0, 2))
         ]
         router["uplink"] = {"network": external.name, "floating": floating}
+        if maker.chance(0.4):
+            inside = maker.random.choice(("fd00:1::/64", "fd00:2::/64"))
+            pair = {"inside": inside, "outside": f"2001:db8:e:{number:x}::/64"}
+            router["uplink"]["prefixes"] = [pair]
         nodes = sorted({endpoint.spec.node for endpoint in members})
         blocks[router["name"]] = {
             node: tuple(

@@ -52,6 +52,11 @@ class View(Answer):
         description="Of a domain, asked for by itself: by balancer and endpoint, what the"
         " backends' health checks say",
     )
+    public: dict[str, str] | None = Field(
+        default=None,
+        description="Of an endpoint, asked for by itself: public addresses that are its alone,"
+        " each with its own address behind it",
+    )
 
 
 class Listing(Answer):

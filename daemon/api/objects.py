@@ -12,6 +12,7 @@ from daemon.api.errors import NotFoundError
 from daemon.api.reports import read_reports
 from daemon.api.sight import Sight, SightDep
 from daemon.health.verdict import Report, verdicts_of
+from daemon.model.derive import uplinks_of
 from daemon.model.object import (
     ZONE_KINDS,
     Domain,
@@ -23,6 +24,7 @@ from daemon.model.object import (
     ref_of,
     spec_document,
 )
+from daemon.model.prefix import one_to_one
 from daemon.reconcile.status import (
     Exceptional,
     NodeStatus,
@@ -81,6 +83,8 @@ async def get_object(backend: BackendDep, sight: SightDep, kind: Kind, path: str
     view = _view(found, item, endpoints, reports, by_object(reports))
     if isinstance(found, Domain):
         view = view.model_copy(update={"health": await _health(backend.store, found, path)})
+    if isinstance(found, Endpoint):
+        view = view.model_copy(update={"public": await _public(backend.store, found)})
     return (await _shown(backend.store, sight, (view,)))[0]
 
 
@@ -91,6 +95,21 @@ async def _health(store: Store, domain: Domain, path: str) -> Report | None:
         return None
     said = verdicts_of((await store.list(health_prefix(path))).items)
     return {name: said.get(name, {}) for name in checked}
+
+
+async def _public(store: Store, endpoint: Endpoint) -> dict[str, str] | None:
+    """Of every router that leads out: floating addresses, and those a prefix stands for."""
+    ref = Ref(kind=Kind.DOMAIN, tenant=endpoint.tenant, name=endpoint.spec.domain)
+    item = await store.get(object_key(ref))
+    domain = decode(Kind.DOMAIN, item.value) if item else None
+    if not isinstance(domain, Domain):
+        return None
+    addresses = {endpoint.name: endpoint.addresses}
+    return {
+        str(public): str(own)
+        for _, _, uplink in uplinks_of(domain.spec)
+        for public, _, own in one_to_one(uplink, addresses)
+    }
 
 
 async def _shown(store: Store, sight: Sight, views: tuple[View, ...]) -> tuple[View, ...]:

@@ -30,6 +30,7 @@ from daemon.compiler.members import Changed
 from daemon.compiler.result import Device, Packed, Rows, Table, pack
 from daemon.compiler.seat import Seat, seats
 from daemon.compiler.switching import flood_rows, source_rows
+from daemon.compiler.wide import narrow
 from daemon.model.derive import uplinks_of
 from daemon.model.object import Endpoint
 
@@ -88,6 +89,8 @@ def _shares(old: CompiledDomain, seat: Seat) -> bool:
     for _, _, uplink in uplinks_of(old.given.domain.spec):
         names |= {floating.endpoint for floating in uplink.floating if floating.endpoint}
         names |= {forward.endpoint for forward in uplink.forwards}
+        if any(narrow(a) in prefix.inside for a in seat.addresses for prefix in uplink.prefixes):
+            return True
     return seat.endpoint.name in names or not groups.isdisjoint(seat.groups)
 
 

@@ -19,6 +19,7 @@ from daemon.compiler.wide import (
     Prefix,
     hides_ipv4,
     mac_bytes,
+    narrow,
     wide,
     wide_prefix,
 )
@@ -26,7 +27,8 @@ from daemon.model.balancer import Affinity
 from daemon.model.base import Address
 from daemon.model.derive import gateways_of, joins_only, uplinks_of
 from daemon.model.domain import Uplink
-from daemon.model.object import Domain, External
+from daemon.model.object import Domain, Endpoint, External
+from daemon.model.prefix import first_of, one_to_one
 from daemon.model.snapshot import Snapshot
 
 _PROTO = {"tcp": 6, "udp": 17}
@@ -94,6 +96,7 @@ def uplink_rows(
     for name in ("plum_uplink", "plum_gateway", "plum_floating", "plum_nat_block", "plum_public"):
         rows[name] = {}
     local = {seat.endpoint.name: seat for seat in places if seat.ifindex}
+    own = {name: [narrow(a) for a in seat.addresses] for name, seat in local.items()}
     for _, router, uplink in uplinks_of(domain.spec):
         way, number = by_name.get(uplink.network), domain.router_ids.get(router.name)
         if way is None or number is None:
@@ -108,12 +111,10 @@ def uplink_rows(
         rows["plum_uplink"][abi.UplinkKey(number)] = abi.Uplink(
             group, len(way.gateways), way.vni, way.mtu, counts[4], counts[6]
         )
-        for floating in uplink.floating:
-            inner = _address(local.get(floating.endpoint or ""), floating.address)
-            if inner is not None:
-                mine = abi.FloatingKey(number, inner)
-                rows["plum_floating"][mine] = abi.Floating(wide(floating.address))
-        rows["plum_public"] |= _own_publics(domain, number, node, way, router.name, uplink, local)
+        for public, _, inner in one_to_one(uplink, own):
+            mine = abi.FloatingKey(number, wide(inner))
+            rows["plum_floating"][mine] = abi.Floating(wide(public))
+        rows["plum_public"] |= _own_publics(domain, number, node, way, router.name, uplink, own)
         _balanced_rows(domain, way.vni, number, uplink, places, rows, down)
 
 
@@ -124,26 +125,21 @@ def _own_publics(
     way: Way,
     name: str,
     uplink: Uplink,
-    local: Mapping[str, Seat],
+    local: Mapping[str, Sequence[Address]],
 ) -> Iterator[tuple[abi.PublicKey, abi.PublicEnd]]:
     """What is translated here. A block has no endpoint: its flows say whose a port is."""
     for block in domain.nat_blocks.get(name, {}).get(node, ()):
         key = abi.PublicKey(way.vni, wide(block.address), block.first, 0, PublicKind.BLOCK.value)
         yield key, abi.PublicEnd(0, 0, domain.id, router, ZERO, 0, 0)
-    for floating in uplink.floating:
-        inner = _address(local.get(floating.endpoint or ""), floating.address)
-        if inner is not None:
-            key = abi.PublicKey(way.vni, wide(floating.address), 0, 0, PublicKind.ADDRESS.value)
-            yield key, abi.PublicEnd(0, 0, domain.id, router, inner, 0, 0)
+    for public, _, inner in one_to_one(uplink, local):
+        key = abi.PublicKey(way.vni, wide(public), 0, 0, PublicKind.ADDRESS.value)
+        yield key, abi.PublicEnd(0, 0, domain.id, router, wide(inner), 0, 0)
     for forward in uplink.forwards:
-        inner = _address(local.get(forward.endpoint), forward.address)
-        if inner is not None:
-            public, proto = wide(forward.address), _PROTO[forward.protocol]
-            key = abi.PublicKey(way.vni, public, forward.port, proto, PublicKind.PORT.value)
-            yield (
-                key,
-                abi.PublicEnd(0, 0, domain.id, router, inner, forward.to_port or forward.port, 0),
-            )
+        for target in first_of(forward.address.version, local.get(forward.endpoint, ())):
+            proto, to_port = _PROTO[forward.protocol], forward.to_port or forward.port
+            addr = wide(forward.address)
+            key = abi.PublicKey(way.vni, addr, forward.port, proto, PublicKind.PORT.value)
+            yield key, abi.PublicEnd(0, 0, domain.id, router, wide(target), to_port, 0)
 
 
 def _balanced_rows(
@@ -175,14 +171,6 @@ def _balanced_rows(
         for node in sorted(nodes):
             key = abi.PublicKey(vni, public, node, 0, PublicKind.SENDER.value)
             rows["plum_public"][key] = abi.PublicEnd(0, node, domain.id, router, ZERO, 0, 0)
-
-
-def _address(seat: Seat | None, public: Address) -> bytes | None:
-    """The endpoint's first address of the public one's family."""
-    if seat is None:
-        return None
-    is_ipv4 = public.version == 4
-    return next((a for a in seat.addresses if a.startswith(MAPPED) == is_ipv4), None)
 
 
 def _gateway_group(way: Way, rows: Table) -> int:
@@ -306,18 +294,29 @@ def _publics(snapshot: Snapshot, network: str, vni: int) -> Iterator[Public]:
                     addr = wide(block.address)
                     key = abi.PublicKey(vni, addr, block.first, 0, PublicKind.BLOCK.value)
                     yield key, owner
-            for floating in uplink.floating:
-                endpoint = snapshot.endpoints.get(f"{path}/{floating.endpoint}")
-                if endpoint is not None:
-                    addr = wide(floating.address)
-                    key = abi.PublicKey(vni, addr, 0, 0, PublicKind.ADDRESS.value)
-                    yield key, endpoint.spec.node
+            members = _members(snapshot, path, uplink)
+            addresses = {name: endpoint.addresses for name, endpoint in members.items()}
+            for public, name, _ in one_to_one(uplink, addresses):
+                key = abi.PublicKey(vni, wide(public), 0, 0, PublicKind.ADDRESS.value)
+                yield key, members[name].spec.node
             for forward in uplink.forwards:
-                endpoint = snapshot.endpoints.get(f"{path}/{forward.endpoint}")
+                endpoint = members.get(forward.endpoint)
                 if endpoint is not None:
                     addr, proto = wide(forward.address), _PROTO[forward.protocol]
                     key = abi.PublicKey(vni, addr, forward.port, proto, PublicKind.PORT.value)
                     yield key, endpoint.spec.node
+
+
+def _members(snapshot: Snapshot, path: str, uplink: Uplink) -> dict[str, Endpoint]:
+    """Endpoints of the domain, by name, that may be known by a public address or port."""
+    if uplink.prefixes:
+        start = f"{path}/"
+        all_there = ((p, e) for p, e in snapshot.endpoints.items() if p.startswith(start))
+        return {p.removeprefix(start): endpoint for p, endpoint in all_there}
+    names = [floating.endpoint for floating in uplink.floating if floating.endpoint]
+    names += [forward.endpoint for forward in uplink.forwards]
+    found = ((name, snapshot.endpoints.get(f"{path}/{name}")) for name in names)
+    return {name: endpoint for name, endpoint in found if endpoint is not None}
 
 
 def _outside_routes(external: External, node: str, here: Outside, rows: Rows) -> None:

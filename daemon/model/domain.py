@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
+
 from pydantic import Field
 
 from daemon.model.balancer import BalancedProtocol, LoadBalancer
@@ -60,6 +62,14 @@ class Forward(Model):
     to_port: int | None = Field(default=None, ge=1, le=65535)
 
 
+class PrefixTranslation(Model):
+    """Every address of `inside` is known outside by one of `outside` (NPTv6)."""
+
+    inside: IPv6Network
+    #: As long, of a floating pool of the network.
+    outside: IPv6Network
+
+
 class Uplink(Model):
     """A router's link to an external network: where its default route leads."""
 
@@ -68,6 +78,7 @@ class Uplink(Model):
     source_nat: bool = True
     floating: tuple[Floating, ...] = ()
     forwards: tuple[Forward, ...] = ()
+    prefixes: tuple[PrefixTranslation, ...] = ()
 
 
 class Router(Model):

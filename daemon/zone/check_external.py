@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from daemon.model.base import Address, Network
 from daemon.model.derive import joins_only, uplinks_of
 from daemon.model.domain import DomainSpec, Uplink
+from daemon.model.external import ExternalSpec
 from daemon.model.node import Role
 from daemon.model.object import Kind
+from daemon.model.prefix import MAX_PREFIX_BITS
 from daemon.zone.addresses import covers, not_a_host
 from daemon.zone.edit import Edit
 from daemon.zone.errors import Problems
@@ -119,6 +121,7 @@ def _check_uplinks(path: str, edit: Edit, problems: Problems) -> None:
             message = f"external network {uplink.network} has no addresses for it (nat)"
             problems.add(f"{at}.uplink.source_nat", message)
         _check_targets(f"{at}.uplink", edit.domains[path], uplink, problems)
+        _check_prefixes(f"{at}.uplink", uplink, external, problems)
         for where, address, endpoint in public_uses(uplink):
             place = f"{at}.uplink.{where}"
             pool = next((n for n in external.floating if _holds(n, address)), None)
@@ -147,6 +150,23 @@ def _check_targets(at: str, spec: DomainSpec, uplink: Uplink, problems: Problems
             problems.add(f"{where}.load_balancer", message)
 
 
+def _check_prefixes(at: str, uplink: Uplink, external: ExternalSpec, problems: Problems) -> None:
+    for i, prefix in enumerate(uplink.prefixes):
+        where, inside, outside = f"{at}.prefixes[{i}]", prefix.inside, prefix.outside
+        if inside.prefixlen != outside.prefixlen:
+            problems.add(where, f"{inside} and {outside} are not of the same length")
+        elif inside.prefixlen > MAX_PREFIX_BITS:
+            message = f"{inside} is longer than /{MAX_PREFIX_BITS}, the longest that is translated"
+            problems.add(where, message)
+        if not any(covers(pool, outside) for pool in external.floating):
+            message = f"{outside} is in no floating pool of external {uplink.network}"
+            problems.add(f"{where}.outside", message)
+        for earlier in uplink.prefixes[:i]:
+            if inside.overlaps(earlier.inside):
+                message = f"{inside} overlaps {earlier.inside}, which is translated already"
+                problems.add(f"{where}.inside", message)
+
+
 def public_uses(uplink: Uplink) -> Iterator[tuple[str, Address, str | None]]:
     """Where, which public address, for which endpoint; None: for a load balancer."""
     for i, floating in enumerate(uplink.floating):
@@ -163,10 +183,13 @@ def _check_public_addresses(edit: Edit, problems: Problems) -> None:
     whole: dict[Address, str] = {}
     ports: dict[tuple[Address, str, int], str] = {}
     routers: dict[Address, str] = {}
+    prefixes: list[tuple[Network, str]] = []
     for path in _written_last(edit.domains, written):
         for index, router, uplink in uplinks_of(edit.domains[path]):
             at = f"domain {path}: spec.routers[{index}].uplink"
             owner = f"router {router.name} of domain {path}"
+            for field, address, _ in public_uses(uplink):
+                _not_in_a_prefix(f"{at}.{field}.address", address, prefixes, problems)
             for i, floating in enumerate(uplink.floating):
                 where = f"{at}.floating[{i}].address"
                 _claim(where, floating.address, owner, whole, routers, problems)
@@ -180,6 +203,9 @@ def _check_public_addresses(edit: Edit, problems: Problems) -> None:
                     message = f"{forward.protocol} port {forward.port} is forwarded already"
                     problems.add(f"{where}.port", message)
                 ports[key] = owner
+            for i, prefix in enumerate(uplink.prefixes):
+                where = f"{at}.prefixes[{i}].outside"
+                _claim_prefix(where, prefix.outside, owner, prefixes, routers, problems)
 
 
 def _claim(
@@ -194,6 +220,31 @@ def _claim(
         problems.add(where, f"{address} is {whole.get(address) or routers[address]}'s already")
     whole.setdefault(address, owner)
     routers.setdefault(address, owner)
+
+
+def _claim_prefix(
+    where: str,
+    prefix: Network,
+    owner: str,
+    prefixes: list[tuple[Network, str]],
+    routers: dict[Address, str],
+    problems: Problems,
+) -> None:
+    for address, holder in routers.items():
+        if _holds(prefix, address):
+            problems.add(where, f"{prefix} holds {address}, which is {holder}'s already")
+    for other, holder in prefixes:
+        if covers(prefix, other) or covers(other, prefix):
+            problems.add(where, f"{prefix} overlaps {other}, which is {holder}'s already")
+    prefixes.append((prefix, owner))
+
+
+def _not_in_a_prefix(
+    where: str, address: Address, prefixes: list[tuple[Network, str]], problems: Problems
+) -> None:
+    for prefix, holder in prefixes:
+        if _holds(prefix, address):
+            problems.add(where, f"{address} is in {prefix}, which is {holder}'s already")
 
 
 def _written_last(paths: Iterable[str], written: set[str]) -> list[str]:

@@ -76,6 +76,8 @@ def _head(view: View) -> None:
             ("MAC", mac(view)),
             ("Addresses", addresses(view)),
         ]
+        public = view.document.get("public") or {}
+        pairs += [("Public", f"{address} for {own}") for address, own in public.items()]
     output.details(pairs)
 
 

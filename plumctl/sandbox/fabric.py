@@ -19,6 +19,7 @@ from plumctl.sandbox.layout import (
     OUTSIDE,
     OUTSIDE_HOSTS,
     OUTSIDE_MTU_BYTES,
+    OUTSIDE_PREFIXES,
     UPLINK,
     Layout,
     prefix_length,
@@ -79,6 +80,7 @@ def _outside(street: NetNS, layout: Layout) -> None:
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
             )
+        inside.route("add", dst=str(OUTSIDE_PREFIXES), oif=_index(inside, "eth0"))
 
 
 def _cable(inside: NetNS, switch: str, near: str, far: str, namespace: str, mtu_bytes: int) -> None:

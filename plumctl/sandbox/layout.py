@@ -20,6 +20,8 @@ OUTSIDE = "outside"
 #: What the sandbox's external network is called, and where it is.
 EXTERNAL = "internet"
 OUTSIDE_NETS = (ip_network("198.51.100.0/24"), ip_network("2001:db8:51::/64"))
+#: For whole prefixes; on the same wire.
+OUTSIDE_PREFIXES = ip_network("2001:db8:51:100::/56")
 #: The host outside, which is also the router there, has the last address but one.
 OUTSIDE_HOSTS = (ip_interface("198.51.100.254/24"), ip_interface("2001:db8:51::fe/64"))
 OUTSIDE_MTU_BYTES = 1500

@@ -20,6 +20,7 @@ from plumctl.sandbox.layout import (
     OUTSIDE,
     OUTSIDE_HOSTS,
     OUTSIDE_NETS,
+    OUTSIDE_PREFIXES,
     Layout,
     node_names,
     vtep,
@@ -178,7 +179,7 @@ def external(wanted: Fabric) -> dict[str, object]:
                 {"to": "::/0", "via": hosts[1:]},
             ],
             "nat": ["198.51.100.64/30", "2001:db8:51::100/126"],
-            "floating": ["198.51.100.128/27", "2001:db8:51::200/120"],
+            "floating": ["198.51.100.128/27", "2001:db8:51::200/120", str(OUTSIDE_PREFIXES)],
             "blocks_per_node": 2,
         },
     }

@@ -46,6 +46,7 @@ def zone_with_uplink(
     vlan: int | None = None,
     mtu: int = 1500,
     rules: dict[str, Any] | None = None,
+    prefixes: Sequence[dict[str, str]] = (),
     **domain: Any,
 ) -> Snapshot:
     """`rules`: of router one's interfaces, by bridge."""
@@ -60,7 +61,7 @@ def zone_with_uplink(
             {"to": "::/0", "via": [ROUTER[6]]},
         ],
         "nat": ["198.19.5.64/30", "2001:db8:e:1::/126"],
-        "floating": ["198.19.5.128/28", "2001:db8:e:2::/124"],
+        "floating": ["198.19.5.128/28", "2001:db8:e:2::/124", "2001:db8:e:100::/56"],
         "block_ports": block_ports,
         "mtu": mtu,
     }
@@ -70,6 +71,7 @@ def zone_with_uplink(
         "network": "internet",
         "floating": list(floating),
         "forwards": FORWARDS,
+        "prefixes": list(prefixes),
     }
     for face in shop["routers"][0]["interfaces"]:
         face.update((rules or {}).get(face["bridge"], {}))

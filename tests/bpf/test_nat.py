@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Packet
 
 from daemon.abi import Drop, FlowFlag, FlowState
 from daemon.model.external import NatBlock
+from daemon.model.prefix import translated
 from tests.bpf import topology as t
 from tests.bpf.frames import FAMILIES, checked, echo, payload, to
 from tests.bpf.lab import Lab
@@ -147,6 +148,26 @@ def test_a_floating_address_is_the_endpoints_both_ways(nat: Lab, family: int) ->
     assert ping.delivered_to == "b"
     pong = nat.send("b", out("b", family, echo(family, id=3, reply=True)))
     assert head(checked(pong.tunnel.inner)).src == FLOAT[family]
+
+
+def test_a_prefix_is_translated_address_by_address(lab: Lab) -> None:
+    inside, outside = "2001:db8:1::/64", "2001:db8:e:100::/64"
+    lab.program(zone_with_uplink(prefixes=[{"inside": inside, "outside": outside}]))
+    own = IPv6Address(t.ip6("a"))
+    public = str(translated(own, IPv6Network(inside), IPv6Network(outside)))
+    for l4 in (UDP(sport=77, dport=53) / payload(9), echo(6, id=5), GRE() / payload(20)):
+        asked = out("a", 6, l4)
+        sent = lab.send("a", asked)
+        assert sent.drop is None
+        there = checked(sent.tunnel.inner)
+        assert there[IPv6].src == public
+        assert bytes(there[IPv6].payload) == bytes(asked[IPv6].payload), "checksums and ports too"
+    came = lab.receive(answer(6, public, TCP(sport=999, dport=80, flags="S", seq=5)))
+    assert came.delivered_to == "a" and checked(came.frame)[IPv6].dst == str(own)
+    nobody = str(IPv6Address(int(IPv6Address(public)) + 1))
+    assert lab.receive(answer(6, nobody, UDP(sport=9, dport=9))).drop is Drop.NOT_HERE
+    floats = checked(lab.send("b", out("b", 6, UDP(sport=77, dport=53))).tunnel.inner)
+    assert floats[IPv6].src == FLOAT[6], "a floating address goes before"
 
 
 def test_a_forwarded_port_leads_to_one_endpoint(nat: Lab) -> None:

@@ -63,6 +63,7 @@ def test_there_are_the_examples_that_were_promised() -> None:
         "balanced.yaml",
         "guarded.yaml",
         "outside.yaml",
+        "prefix.yaml",
         "catalogue.yaml",
         "voice.yaml",
         "names.yaml",

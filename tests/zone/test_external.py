@@ -73,6 +73,8 @@ async def leases(store: Store, tenant: str = "acme") -> dict[str, list[tuple[str
 
 
 FLOAT = ", floating: [{address: 198.51.100.130, endpoint: a}]"
+PREFIX = ", prefixes: [{inside: fd00:1::/64, outside: 2001:db8:8:1::/64}]"
+POOL = external(floating="198.51.100.128/27, 2001:db8:8::/48")
 FORWARD = ", forwards: [{address: 198.51.100.131, port: 22, endpoint: a}]"
 
 
@@ -107,6 +109,35 @@ FORWARD = ", forwards: [{address: 198.51.100.131, port: 22, endpoint: a}]"
             [external(), domain(FLOAT.replace("100.130", "100.66")), endpoint("a")],
             "floating[0].address",
             "in no floating pool",
+        ),
+        ([external(), domain(PREFIX)], "prefixes[0].outside", "in no floating pool"),
+        (
+            [POOL, domain(PREFIX.replace("8:1::/64", "8::/60"))],
+            "prefixes[0]",
+            "not of the same length",
+        ),
+        ([POOL, domain(PREFIX.replace("/64", "/80"))], "prefixes[0]", "longer than /64"),
+        (
+            [POOL, domain(PREFIX[:-1] + ", {inside: 'fd00::/16', outside: '2001::/16'}]")],
+            "prefixes[1].inside",
+            "fd00::/16 overlaps fd00:1::/64",
+        ),
+        (
+            [POOL, domain(PREFIX), domain(PREFIX, "globex")],
+            "prefixes[0].outside",
+            "overlaps 2001:db8:8:1::/64, which is router edge of domain acme/shop's",
+        ),
+        (
+            [POOL, domain(PREFIX), endpoint("a", tenant="globex"),
+             domain(FLOAT.replace("198.51.100.130", "2001:db8:8:1::5"), "globex")],
+            "floating[0].address",
+            "is in 2001:db8:8:1::/64, which is router edge of domain acme/shop's",
+        ),
+        (
+            [POOL, domain(FLOAT.replace("198.51.100.130", "2001:db8:8:1::5")), endpoint("a"),
+             domain(PREFIX, "globex")],
+            "prefixes[0].outside",
+            "holds 2001:db8:8:1::5, which is router edge of domain acme/shop's",
         ),
         (
             [external(), domain(FLOAT), endpoint("a"), domain(FLOAT, "globex"),
