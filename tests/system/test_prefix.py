@@ -16,10 +16,10 @@ from plumctl.sandbox.layout import NETNS_DIR
 from tests.system.zone import Guest, Zone
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prefix.yaml"
-TENANT = "t-sys-tyrell"
+TENANT = "t-sys-cyberdyne"
 HOST = "2001:db8:51::fe"
 OUTSIDE = IPv6Network("2001:db8:51:112::/64")
-NAMES = ("nexus-1", "nexus-3")
+NAMES = ("t-1", "t-3")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_one_reaches_the_other_by_its_public_address(plum: Zone, guests: dict[st
 def test_a_traceroute_from_outside_ends_at_the_public_address(
     plum: Zone, guests: dict[str, Guest], outside: Path
 ) -> None:
-    address = public(plum, guests["nexus-3"])
+    address = public(plum, guests["t-3"])
     traceroute = ("traceroute", "-6", "-n", "-q", "1", "-w", "1", "-m", "6", address)
     with entered(outside):
         hops = run(*traceroute).splitlines()
