@@ -11,12 +11,12 @@
  *
  * plum_judge sends what leaves the zone through plum_nat_out. What comes back, and
  * what a gateway does, is in outside.h. Everything an established connection needs is
- * in the first two (fast.h).
+ * in the first two (fast.h, fast_gateway.h).
  */
 #include "lib/arp_nd.h"
 #include "lib/balance.h"
 #include "lib/deliver.h"
-#include "lib/fast.h"
+#include "lib/fast_gateway.h"
 #include "lib/finish.h"
 #include "lib/flood.h"
 #include "lib/flow.h"

@@ -73,6 +73,13 @@ class PublicKind(IntEnum):
     SENDER = 4
 
 
+class PublicFlag(IntFlag):
+    """`enum public_flag`."""
+
+    BY_PORT = 256
+    BY_BLOCK = 512
+
+
 class VipFlag(IntFlag):
     """`enum vip_flag`."""
 

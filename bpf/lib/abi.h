@@ -311,6 +311,12 @@ enum public_kind {
 	PUBLIC_SENDER = 4,  /* a node with backends of it; port is the node, proto 0 */
 };
 
+/* Of a PUBLIC_ADDRESS, which every public address has: it is shared out. */
+enum public_flag {
+	PUBLIC_BY_PORT = 0x100,	 /* rows of PUBLIC_PORT say who has which */
+	PUBLIC_BY_BLOCK = 0x200, /* rows of PUBLIC_BLOCK do */
+};
+
 struct public_key {
 	__u32 vni;
 	__be32 addr[4];
@@ -327,7 +333,7 @@ struct public_end {
 	__u32 router;
 	__be32 addr[4]; /* of the endpoint; zero: its connections say whose */
 	__be16 port;	/* of the endpoint; 0: as it is */
-	__u16 flags;	/* enum vip_flag */
+	__u16 flags;	/* enum vip_flag, enum public_flag */
 };
 PLUM_SIZE(public_end, 40);
 

@@ -81,6 +81,17 @@ static __always_inline int ask_for_neighbour(struct __sk_buff *skb, struct pkt *
 	return punt_frame(skb, p, PUNT_NEIGH, p->external);
 }
 
+static __always_inline int send_to_neighbour(struct __sk_buff *skb, const struct external *ext,
+					     const struct neigh *neigh)
+{
+	if (bpf_skb_store_bytes(skb, 0, neigh->mac, 6, 0) < 0 ||
+	    bpf_skb_store_bytes(skb, 6, ext->mac, 6, 0) < 0)
+		return DROP(HELPER);
+	if (ext->vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), ext->vlan) < 0)
+		return DROP(HELPER);
+	return bpf_redirect(ext->ifindex, 0) == TC_ACT_REDIRECT ? SENT : DROP(HELPER);
+}
+
 static __always_inline int send_outside(struct __sk_buff *skb, struct pkt *p,
 					const struct external *ext)
 {
@@ -93,12 +104,7 @@ static __always_inline int send_outside(struct __sk_buff *skb, struct pkt *p,
 	neigh = bpf_map_lookup_elem(&plum_neigh, &key);
 	if (!neigh || mac_is_zero(neigh->mac))
 		return ask_for_neighbour(skb, p, ext, &key, neigh);
-	if (bpf_skb_store_bytes(skb, 0, neigh->mac, 6, 0) < 0 ||
-	    bpf_skb_store_bytes(skb, 6, ext->mac, 6, 0) < 0)
-		return DROP(HELPER);
-	if (ext->vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), ext->vlan) < 0)
-		return DROP(HELPER);
-	return bpf_redirect(ext->ifindex, 0) == TC_ACT_REDIRECT ? SENT : DROP(HELPER);
+	return send_to_neighbour(skb, ext, neigh);
 }
 
 /* Whether a node has backends of the load balancer at a public address. */

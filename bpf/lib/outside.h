@@ -2,6 +2,7 @@
 #ifndef PLUM_OUTSIDE_H
 #define PLUM_OUTSIDE_H
 
+#include "fast_gateway.h"
 #include "fragment.h"
 #include "gateway.h"
 #include "nat.h"
@@ -209,6 +210,9 @@ int plum_from_ext(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb) < 0)
 		return TC_ACT_SHOT;
+	rc = fast_from_ext(skb, p, cfg, ext, to->vni);
+	if (rc != FAST_MISS)
+		return rc;
 	__builtin_memset(p, 0, sizeof(*p));
 	p->external = to->vni;
 	p->in_ifindex = skb->ifindex;

@@ -12,22 +12,21 @@
 static __always_inline const struct public_end *
 public_of(__u32 vni, const __be32 *addr, __be16 port, __u8 proto, __u16 block_ports)
 {
-	struct public_key key = { .vni = vni, .proto = proto, .kind = PUBLIC_PORT };
+	struct public_key key = { .vni = vni, .kind = PUBLIC_ADDRESS };
 	const struct public_end *row;
 
 	addr_copy(key.addr, addr);
+	row = bpf_map_lookup_elem(&plum_public, &key);
+	if (!row || !(row->flags & (PUBLIC_BY_PORT | PUBLIC_BY_BLOCK)))
+		return row;
 	key.port = bpf_ntohs(port);
-	row = bpf_map_lookup_elem(&plum_public, &key);
-	if (row)
-		return row;
-	key.proto = 0;
-	key.kind = PUBLIC_BLOCK;
-	key.port &= (__u16) ~(block_ports - 1);
-	row = bpf_map_lookup_elem(&plum_public, &key);
-	if (row)
-		return row;
-	key.kind = PUBLIC_ADDRESS;
-	key.port = 0;
+	if (row->flags & PUBLIC_BY_BLOCK) {
+		key.port &= (__u16) ~(block_ports - 1);
+		key.kind = PUBLIC_BLOCK;
+	} else {
+		key.proto = proto;
+		key.kind = PUBLIC_PORT;
+	}
 	return bpf_map_lookup_elem(&plum_public, &key);
 }
 

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import NamedTuple, cast
 
 from daemon import abi
-from daemon.abi import EXTERNAL_ROUTER, PublicKind, RouteKind, VipFlag
+from daemon.abi import EXTERNAL_ROUTER, PublicFlag, PublicKind, RouteKind, VipFlag
 from daemon.compiler.balancing import NOBODY, Down, public_list
 from daemon.compiler.identity import content_id
 from daemon.compiler.result import Outside, Rows, Runtime, Table
@@ -35,6 +35,7 @@ _PROTO = {"tcp": 6, "udp": 17}
 
 #: Device of a gateway that has none: what would leave by it has no route.
 LOOPBACK = 1
+_SHARED_BY = {PublicKind.BLOCK: PublicFlag.BY_BLOCK, PublicKind.PORT: PublicFlag.BY_PORT}
 #: Node and gateway ids a public address is reached through.
 Public = tuple[abi.PublicKey, str]
 
@@ -131,6 +132,7 @@ def _own_publics(
     for block in domain.nat_blocks.get(name, {}).get(node, ()):
         key = abi.PublicKey(way.vni, wide(block.address), block.first, 0, PublicKind.BLOCK.value)
         yield key, abi.PublicEnd(0, 0, domain.id, router, ZERO, 0, 0)
+        yield _shared(way.vni, wide(block.address), PublicFlag.BY_BLOCK)
     for public, _, inner in one_to_one(uplink, local):
         key = abi.PublicKey(way.vni, wide(public), 0, 0, PublicKind.ADDRESS.value)
         yield key, abi.PublicEnd(0, 0, domain.id, router, wide(inner), 0, 0)
@@ -140,6 +142,13 @@ def _own_publics(
             addr = wide(forward.address)
             key = abi.PublicKey(way.vni, addr, forward.port, proto, PublicKind.PORT.value)
             yield key, abi.PublicEnd(0, 0, domain.id, router, wide(target), to_port, 0)
+            yield _shared(way.vni, addr, PublicFlag.BY_PORT)
+
+
+def _shared(vni: int, addr: bytes, flag: PublicFlag) -> tuple[abi.PublicKey, abi.PublicEnd]:
+    """The row of an address that several have; the same whoever of them asks for it."""
+    key = abi.PublicKey(vni, addr, 0, 0, PublicKind.ADDRESS.value)
+    return key, abi.PublicEnd(0, 0, 0, 0, ZERO, 0, flag.value)
 
 
 def _balanced_rows(
@@ -168,6 +177,7 @@ def _balanced_rows(
             rows["plum_public"][key] = abi.PublicEnd(
                 number, 0, domain.id, router, ZERO, to_port, flags
             )
+        rows["plum_public"] |= [_shared(vni, public, PublicFlag.BY_PORT)]
         for node in sorted(nodes):
             key = abi.PublicKey(vni, public, node, 0, PublicKind.SENDER.value)
             rows["plum_public"][key] = abi.PublicEnd(0, node, domain.id, router, ZERO, 0, 0)
@@ -236,6 +246,9 @@ def external_rows(
             if owner != node and owner in node_ids:
                 row = abi.PublicEnd(0, node_ids[owner], 0, 0, ZERO, 0, 0)
                 rows["plum_public"][public] = row
+                if public.kind in _SHARED_BY:
+                    flag = _SHARED_BY[PublicKind(public.kind)]
+                    rows["plum_public"] |= [_shared(external.vni, public.addr, flag)]
         _balanced_outside(snapshot, node, node_ids, name, external.vni, rows, dict(runtime.sick))
         if joins_only(spec):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -128,6 +128,30 @@ def test_a_node_that_is_its_own_gateway(lab: Lab, family: int) -> None:
         port = packet[UDP].sport
         back = outside(family, SHARED[family], UDP(sport=53, dport=port) / payload(9))
         assert lab.from_outside(back).delivered_to == "a"
+
+
+@pytest.mark.parametrize(
+    "l4",
+    [UDP(sport=BLOCK_N2 + 5, dport=53), TCP(sport=BLOCK_N2 + 5, dport=80, flags="S")],
+    ids=["udp", "syn"],
+)
+def test_what_is_not_plain_takes_the_same_way(lab: Lab, l4: Packet) -> None:
+    """IP options miss the fast path; all else about the packet is the same."""
+    as_gateway(lab)
+    ways = []
+    for options in ([], [IPOption_NOP()] * 4):
+        head = IP(src=SHARED[4], dst=OUT[4], options=options)
+        out = lab.receive(vxlan(Ether(src=EXT_MAC, dst=EXT_MAC) / head / l4, EXT_VNI, t.VTEPS[1]))
+        sent = checked(out.frame)
+        came = lab.from_outside(outside(4, REMOTE_FLOAT, l4, options=options))
+        inner = checked(came.tunnel.inner)
+        ways.append(
+            (
+                (out.verdict, sent.src, sent.dst, sent[IP].src, sent[IP].ttl),
+                (came.tunnel.vni, came.tunnel.outer[IP].dst, inner.dst, inner[IP].dst),
+            )
+        )
+    assert ways[0] == ways[1]
 
 
 def test_from_one_public_address_to_another(lab: Lab) -> None:
