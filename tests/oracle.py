@@ -272,6 +272,8 @@ class Oracle:
             return {Fate("MALFORMED")}
         bridge, node = source.spec.bridge, source.spec.node
         found = self.owner_of_mac(bridge, packet.dmac, node)
+        if found and found.router and self.is_name_server(found.router, bridge, packet):
+            return {Fate("answered")}
         if found and found.router:
             return set(self.routed(source, packet, found.router, 1, bridge))
         if found and found.balancer:
@@ -280,6 +282,12 @@ class Oracle:
             macs = (packet.smac, packet.dmac)
             return {self.last_mile(source, packet, bridge, found.endpoint, macs, packet.ttl)}
         return {self.flooded(source, packet)}
+
+    def is_name_server(self, router: Router, bridge: str, packet: Packet) -> bool:
+        if self.domain.spec.dns is None or packet.protocol not in (6, 17) or packet.dport != 53:
+            return False
+        faces = [face for face in router.interfaces if face.bridge == bridge]
+        return any(packet.dst == address.ip for face in faces for address in face.addresses)
 
     def spoofed(self, source: Endpoint, packet: Packet) -> str:
         if packet.protocol == 17 and packet.sport == (67 if packet.src.version == 4 else 547):

@@ -108,6 +108,7 @@ class _Maker:
                 "load_balancers": balancers,
                 "groups": groups,
                 "policies": [self.policy(f"p{i}") for i in range(self.random.randint(0, 4))],
+                **({"dns": {}} if self.chance(0.4) else {}),
             }
         )
         return Domain(
@@ -422,6 +423,9 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
     dport = random.choice(PORTS)
     if listeners and random.random() < 0.25:
         protocol, dport, dst = random.choice(listeners)
+    gateways = _gateways(domain, source, src.version)
+    if gateways and random.random() < 0.03:
+        protocol, dport, dst = random.choice((6, 17)), 53, random.choice(gateways)
     dmac = _next_mac(random, domain, source, owners.get(dst))
     if protocol in (1, 58) and random.random() < 0.97:
         protocol = 1 if src.version == 4 else 58
@@ -438,6 +442,18 @@ def packet(random: Random, zone: Zone, sender: str) -> Packet:
         ttl=random.choice((64, 64, 64, 64, 64, 64, 255, 255, 4, 3, 2, 1)),
         length=random.choice((60,) * 40 + (1280, 1281, 1400, 1401, 1430, 1431, 1450, 1451, 1550)),
     )
+
+
+def _gateways(domain: Domain, source: Endpoint, version: int) -> list[Address]:
+    """Routers' addresses on the sender's bridge."""
+    return [
+        address.ip
+        for router in domain.spec.routers
+        for face in router.interfaces
+        if face.bridge == source.spec.bridge
+        for address in face.addresses
+        if address.version == version
+    ]
 
 
 def _owners(domain: Domain, members: Sequence[Endpoint]) -> dict[Address, tuple[str, str]]:

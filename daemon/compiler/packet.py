@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv6Address
 
 from daemon.abi import Drop, Stage
 from daemon.model.base import Address
+
+_MAX_UNICAST4 = 0xDFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +77,23 @@ class Prediction:
     def rule(self) -> int | None:
         """The rule that had the last word."""
         return self.egress_rule if self.ingress_rule is None else self.ingress_rule
+
+
+def is_malformed(packet: Packet) -> bool:
+    for address in (packet.src, packet.dst):
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            return True
+    source = packet.src
+    if source.is_multicast or (source.version == 4 and int(source) > _MAX_UNICAST4):
+        return True
+    return (packet.protocol, source.version) in ((1, 6), (58, 4))
+
+
+def is_never_routed(address: Address) -> bool:
+    if isinstance(address, IPv6Address):
+        return address.is_link_local or int(address) >> 32 == 0
+    return address.is_link_local or address.is_loopback
+
+
+def is_group(address: Address) -> bool:
+    return address.is_multicast or (address.version == 4 and int(address) == 0xFFFFFFFF)

@@ -9,6 +9,7 @@ The order of checks, on the node of the sending endpoint (bpf/plum.bpf.c):
    Longest match of slot, source MAC and address in plum_source, else SOURCE_MAC
    if the address is right with the endpoint's own MAC, and SOURCE_ADDRESS if not.
    Source and destination the same: MALFORMED.
+   PUNT: port 53 of a gateway of the sender's bridge, if the domain has names: answered.
 4. Destination MAC on the bridge: of an endpoint, BRIDGE; of a router, ROUTE; with
    the group bit or of nobody, FLOOD, or FLOOD_OFF where the bridge does not.
 5. ROUTE, at each router, at most 4 in a row, else ROUTE_LOOP:
@@ -47,7 +48,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv6Address
 
 from daemon.abi import (
     MAGLEV_SLOTS,
@@ -63,13 +63,21 @@ from daemon.abi import (
     Vip,
 )
 from daemon.compiler.lookup import Lookup
-from daemon.compiler.packet import Outcome, Packet, Prediction, Step
+from daemon.compiler.packet import (
+    Outcome,
+    Packet,
+    Prediction,
+    Step,
+    is_group,
+    is_malformed,
+    is_never_routed,
+)
 from daemon.compiler.result import Rows
 from daemon.compiler.wide import mac_bytes, wide
-from daemon.model.base import Address
 from daemon.model.mac import balancer_mac
 
 MAX_ROUTERS = 4
+DNS_PORT = 53
 BACKEND_TRIES = 4
 
 #: ICMP types that never open a connection: replies and errors (RFC 792, 4443).
@@ -77,7 +85,6 @@ _UNRELATED = {1: frozenset({0, 3, 4, 5, 11, 12, 14, 16, 18}), 58: frozenset({*ra
 _ECHO_REQUEST = {1: 8, 58: 128}
 _DHCP_SERVER = {4: 67, 6: 547}
 _ROUTERS_ONLY = {1: frozenset({5}), 58: frozenset({134, 137})}  # adverts and redirects
-_MAX_UNICAST4 = 0xDFFFFFFF
 
 
 def predict(zone: Mapping[int, Rows], node: int, ifindex: int, packet: Packet) -> Prediction:
@@ -91,26 +98,6 @@ def predict(zone: Mapping[int, Rows], node: int, ifindex: int, packet: Packet) -
 
 def _text(mac: bytes) -> str:
     return mac.hex(":")
-
-
-def _malformed(packet: Packet) -> bool:
-    for address in (packet.src, packet.dst):
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            return True
-    source = packet.src
-    if source.is_multicast or (source.version == 4 and int(source) > _MAX_UNICAST4):
-        return True
-    return (packet.protocol, source.version) in ((1, 6), (58, 4))
-
-
-def _not_routed(address: Address) -> bool:
-    if isinstance(address, IPv6Address):
-        return address.is_link_local or int(address) >> 32 == 0
-    return address.is_link_local or address.is_loopback
-
-
-def _is_group(address: Address) -> bool:
-    return address.is_multicast or (address.version == 4 and int(address) == 0xFFFFFFFF)
 
 
 class _Dropped(Exception):
@@ -144,9 +131,12 @@ class _Walk:
                 raise _Dropped(Drop.NOT_PROGRAMMED)
             self._now = replace(self._now, dscp=rows.mark(ep.slot))
             self._step(Stage.PARSE)
-            if _malformed(self._packet):
+            if is_malformed(self._packet):
                 raise _Dropped(Drop.MALFORMED)
             self._port_security(rows, ep)
+            if self._asks_for_name(rows, ep):
+                self._step(Stage.PUNT)
+                return replace(self._now, outcome=Outcome.ANSWERED)
             dmac = mac_bytes(self._packet.dmac)
             port = None if dmac[0] & 1 else rows.port(ep.vni, dmac)
             if port is not None and port.router:
@@ -176,6 +166,14 @@ class _Walk:
         if packet.src == packet.dst:
             raise _Dropped(Drop.MALFORMED)
 
+    def _asks_for_name(self, rows: Lookup, ep: Ep) -> bool:
+        packet = self._packet
+        if not ep.flags & EpFlag.DNS or packet.protocol not in (6, 17) or packet.dport != DNS_PORT:
+            return False
+        host = rows.host(ep.domain, self._dst)
+        own = host is not None and host.router and host.vni == ep.vni
+        return bool(own and host and host.mac == mac_bytes(packet.dmac))
+
     def _route(self, rows: Lookup, ep: Ep, router: int) -> Prediction:
         near = ep.vni
         for _ in range(MAX_ROUTERS):
@@ -184,7 +182,7 @@ class _Walk:
             if target is not None and target.router == router:
                 return self._answer()
             source, destination = self._packet.src, self._packet.dst
-            if _not_routed(source) or _not_routed(destination) or _is_group(destination):
+            if is_never_routed(source) or is_never_routed(destination) or is_group(destination):
                 raise _Dropped(Drop.LINK_LOCAL)
             if self._now.ttl <= 1:
                 raise _Dropped(Drop.TTL)

@@ -30,6 +30,7 @@ from daemon.compiler.order import changes
 from daemon.compiler.packet import Packet
 from daemon.compiler.result import Compiled, Outside, Rows, Runtime
 from daemon.compiler.wide import wide
+from daemon.datapath import libbpf
 from daemon.datapath.loader import Datapath, load
 from daemon.datapath.testrun import run_packet
 from tests.bpf.frames import checked
@@ -67,6 +68,7 @@ class Seen:
     hits: Counter[int]  # by rule
     received: set[int]  # slots
     sent: set[int]
+    punted: bool
 
 
 class Machine:
@@ -76,6 +78,24 @@ class Machine:
         self.datapath: Datapath = load(pins, [program], SIZES)
         self.rows: Rows = {}
         self.compiled: Compiled | None = None
+        self._punted = 0
+        self._callback = libbpf.SAMPLE_FN(self._count)
+        self._ring = libbpf.pointer(
+            "read the ring",
+            "ring_buffer__new",
+            self.datapath.maps["plum_punt"].fd,
+            self._callback,
+            None,
+            None,
+        )
+
+    def _count(self, *_: object) -> int:
+        self._punted += 1
+        return 0
+
+    def close(self) -> None:
+        libbpf.free("ring_buffer__free", self._ring)
+        self.datapath.close()
 
     def program(self, compiled: Compiled) -> None:
         """From the last zone to this one as the reconciler does it, make before break."""
@@ -101,7 +121,7 @@ class Machine:
             self.datapath.maps["plum_path"].update(Index(node).pack(), row.pack())
 
     def run(self, program: str, frame: bytes, ifindex: int) -> Seen:
-        maps = self.datapath.maps
+        maps, self._punted = self.datapath.maps, 0
         result = run_packet(self.datapath.programs[program].fd, frame, ifindex=ifindex)
         drops = {}
         for key in maps["plum_drop"].dump():
@@ -118,7 +138,9 @@ class Machine:
             received |= {slot} if stat.rx_packets else set()
             sent |= {slot} if stat.tx_packets else set()
             maps["plum_ep_stat"].delete(key)
-        return Seen(result.retval, result.data, drops, hits, received, sent)
+        libbpf.call("consume the ring", "ring_buffer__consume", self._ring)
+        punted = self._punted > 0
+        return Seen(result.retval, result.data, drops, hits, received, sent, punted)
 
 
 class World:
@@ -140,7 +162,7 @@ class World:
 
     def close(self) -> None:
         for machine in self.machines.values():
-            machine.datapath.close()
+            machine.close()
         self._namespace.close()
 
     def program(self, given: Zone) -> None:
@@ -176,6 +198,8 @@ class World:
         machine = self.machines[node]
         seen = machine.run("plum_from_ep", frame, device.ifindex if device else STRANGER)
         hits = self._names(seen)
+        if seen.punted:  # plumd answers
+            return Fate("answered"), frame, hits
         if seen.verdict == SHOT and not self._own_drop(seen, sender):
             return self._flooded(node, seen), frame, hits
         if seen.drops:
