@@ -69,7 +69,7 @@ class Case:
         self.oracles = oracles_of(given)
         self.without_policies = oracles_of(opened(given))
         self.delivered: list[tuple[str, Packet, bytes]] = []
-        self.ends: set[object] = set()  # what has no ports is no new connection twice
+        self.ends: set[object] = set()  # the same is no new connection twice
         self.seen: Counter[str] = Counter()
         world.program(given)
         world.forget_flows()
@@ -104,8 +104,9 @@ class Case:
         """A connection's first packet: verdict, reason, rules, rewrites."""
         frame = frame_of(sent)
         kind = sent.icmp_type if sent.protocol in (1, 58) else 0
-        ends = (frozenset((sent.src, sent.dst)), sent.protocol, kind)
-        if frame is None or (sent.protocol not in PORTS and ends in self.ends):
+        ports = (sent.sport, sent.dport) if sent.protocol in PORTS else (0, 0)
+        ends = (frozenset(zip((sent.src, sent.dst), ports, strict=True)), sent.protocol, kind)
+        if frame is None or ends in self.ends:
             return
         self.ends.add(ends)
         where = f"seed {self.given.seed}, packet {index}, from {sender}: {sent}"
